@@ -1,0 +1,56 @@
+"""Writing files so that they are there, whole, after a crash: the only place that calls fsync."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+from pathlib import Path
+
+# macOS: fsync hands the data to the drive, F_FULLFSYNC makes the drive write it (fcntl(2)).
+_FULL_FSYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)
+
+
+def sync(fd: int) -> None:
+    """Return when the file's bytes are on the medium."""
+    if _FULL_FSYNC is not None:
+        fcntl.fcntl(fd, _FULL_FSYNC)
+    else:
+        os.fsync(fd)
+
+
+def sync_directory(path: Path) -> None:
+    """Return when the directory's entries (creations, renames, deletions) are on the medium."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        sync(fd)
+    finally:
+        os.close(fd)
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a new file and sync it; the caller syncs the directory."""
+    with open(path, "xb") as file:
+        file.write(content)
+        file.flush()
+        sync(file.fileno())
+
+
+def replace_file(path: Path, content: bytes, *, durable: bool) -> None:
+    """Put content in path's place in one step: a reader sees the old file or the new one, never a part.
+
+    With durable, the new one is also there after a power cut.
+    """
+    fd, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with open(fd, "wb") as file:
+            file.write(content)
+            if durable:
+                file.flush()
+                sync(fd)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    if durable:
+        sync_directory(path.parent)

@@ -1,0 +1,150 @@
+"""The job's directory: the contract between the daemon and the training process, good when either of them is dead.
+
+    spec.json       written once by the daemon before the first start; never changed
+    desired.json    what the daemon wants, replaced in one step whenever that changes
+    journal-<n>     what the training process of attempt n did (m1.journal)
+    log             what the training processes printed, one after the other
+    lock            held (flock) by the living training process, from before its first instruction to its last
+    checkpoints/    the training process's alone while it lives; the daemon's while nobody holds the lock
+
+The protocol. The daemon opens and locks `lock`, and starts the process with that open file as descriptor LOCK_FD:
+the lock belongs to the open file, so it passes to the child without a gap, and the daemon closes its own descriptor.
+Whoever finds the lock free knows that no training process lives; whoever finds it held knows that one does, whatever
+became of the daemon.
+
+The daemon asks by desired state, which is level-triggered: the process compares it with its own state between two
+steps (and wherever else it can stop), so a wish cannot be lost, only replaced by a newer one:
+
+    run     train
+    hold    stop between two steps, say `held`, wait; then say `continued`
+    yield   write a checkpoint, say `exited: yielded`, go
+    stop    say `exited: stopped`, go, without a checkpoint
+    checkpoint = n   write a checkpoint if the last one written for a request was for a smaller number; also while held
+
+SIGTERM to the training process means `yield`: the machine is going down.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from m1.durable import replace_file
+from m1.settings import Value
+
+# The descriptor by which a training process holds its job's lock.
+LOCK_FD = 3
+
+
+class Want(enum.StrEnum):
+    """What the training process shall do."""
+
+    RUN = "run"
+    HOLD = "hold"
+    YIELD = "yield"
+    STOP = "stop"
+
+
+@dataclass(frozen=True)
+class Desired:
+    """The desired state."""
+
+    want: Want
+    checkpoint: int = 0
+    """The number of the newest checkpoint request; 0 if there was none."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How the machine runs the job; the default is what works everywhere."""
+
+    device: str = "cpu"
+    threads: int = 1
+    interop_threads: int = 1
+    dtype: str = "float32"
+    memory_format: str = "channels_last"
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What is trained and how: all that the training process needs to know."""
+
+    job_id: str
+    recipe: str
+    data: str
+    """A data set's name or an absolute path."""
+    data_root: str
+    """The cache of data sets."""
+    settings: Mapping[str, Value]
+    profile: Profile
+
+
+def spec_path(directory: Path) -> Path:
+    """The file of the spec."""
+    return directory / "spec.json"
+
+
+def desired_path(directory: Path) -> Path:
+    """The file of the desired state."""
+    return directory / "desired.json"
+
+
+def lock_path(directory: Path) -> Path:
+    """The file that the living training process holds locked."""
+    return directory / "lock"
+
+
+def log_path(directory: Path) -> Path:
+    """What the training processes printed."""
+    return directory / "log"
+
+
+def checkpoints_path(directory: Path) -> Path:
+    """The directory of the checkpoints."""
+    return directory / "checkpoints"
+
+
+def checkpoint_path(directory: Path, step: int) -> Path:
+    """The directory of the checkpoint of a step."""
+    return checkpoints_path(directory) / f"step-{step:08d}"
+
+
+def write_spec(directory: Path, spec: Spec) -> None:
+    """Store the spec durably."""
+    replace_file(spec_path(directory), json.dumps(asdict(spec), indent=1).encode(), durable=True)
+
+
+def read_spec(directory: Path) -> Spec:
+    """The stored spec.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is not a spec.
+    """
+    try:
+        data = json.loads(spec_path(directory).read_bytes())
+        return Spec(**{**data, "profile": Profile(**data["profile"])})
+    except (TypeError, KeyError) as error:
+        raise ValueError(f'"{spec_path(directory)}" is not a job\'s spec ({error})') from error
+
+
+def write_desired(directory: Path, desired: Desired) -> None:
+    """Replace the desired state. Not synced: the daemon's store has it, and writes it again before the next start."""
+    replace_file(desired_path(directory), json.dumps(asdict(desired)).encode(), durable=False)
+
+
+def read_desired(directory: Path) -> Desired:
+    """The desired state.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is not a desired state.
+    """
+    try:
+        data = json.loads(desired_path(directory).read_bytes())
+        return Desired(Want(data["want"]), int(data["checkpoint"]))
+    except (TypeError, KeyError) as error:
+        raise ValueError(f'"{desired_path(directory)}" is not a desired state ({error})') from error

@@ -1,0 +1,256 @@
+"""The journal: what the training process has to say, kept until the daemon has taken it in.
+
+One file an attempt, `journal-<attempt>`, in the job's directory, written only by that attempt's training process and
+only by appending. A record is
+
+    length  4 bytes, little-endian, of the payload
+    crc32   4 bytes, little-endian, of the payload
+    payload JSON of one of the record classes below, with its `kind`
+
+and is written by one call, so that a killed writer leaves at most one incomplete record, at the end. The daemon reads
+on from the byte that it stored in the same transaction as the records before it, which is what makes the taking-in
+exactly once. Reading stops without an error at an incomplete record (the rest may follow) and with one at a record
+that is whole but wrong (nothing after it can be trusted).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import threading
+import time
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, ClassVar, Literal, get_args
+
+from m1.durable import sync
+
+_HEADER = struct.Struct("<II")
+# Longer than any record that we write: a length above it is damage, not a record to wait for.
+MAX_PAYLOAD_BYTES = 16 * 2**20
+
+
+@dataclass(frozen=True)
+class Started:
+    """The first record of an attempt."""
+
+    kind: ClassVar = "started"
+    pid: int
+    resumed_from_step: int | None
+    """The step of the checkpoint that it goes on from; None when it begins at the beginning."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """What it does now, and how far it is: `done` and `total` in the phase's own unit (images, bytes), or 0 of 0."""
+
+    kind: ClassVar = "phase"
+    name: str
+    done: int = 0
+    total: int = 0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long the training will be, and where it stands: the moment from which the job is RUNNING."""
+
+    kind: ClassVar = "plan"
+    step: int
+    epoch: int
+    total_steps: int
+    total_epochs: int
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Values that belong to a step (the number of optimizer steps done) and an epoch (the number completed)."""
+
+    kind: ClassVar = "metrics"
+    step: int
+    epoch: int
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class CheckpointWritten:
+    """A checkpoint is durable. `request` is the number of the newest request that it serves, 0 if none."""
+
+    kind: ClassVar = "checkpoint"
+    step: int
+    epoch: int
+    size_bytes: int
+    weights_sha256: str
+    metrics: Mapping[str, float]
+    best: bool
+    request: int
+    time: float
+
+
+@dataclass(frozen=True)
+class CheckpointRemoved:
+    """The training process removed a checkpoint, by the rule of what is kept."""
+
+    kind: ClassVar = "checkpoint_removed"
+    step: int
+
+
+@dataclass(frozen=True)
+class Held:
+    """It stands between two steps, and waits."""
+
+    kind: ClassVar = "held"
+    step: int
+
+
+@dataclass(frozen=True)
+class Continued:
+    """It trains again after a hold."""
+
+    kind: ClassVar = "continued"
+    step: int
+
+
+@dataclass(frozen=True)
+class Notice:
+    """A sentence for the person who watches."""
+
+    kind: ClassVar = "notice"
+    severity: Literal["info", "warning", "error"]
+    message: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """The result on the test set: C class names, C accuracies (NaN without an image), C x C counts, rows are true."""
+
+    kind: ClassVar = "report"
+    classes: list[str]
+    class_accuracy: list[float]
+    confusion: list[list[int]]
+
+
+@dataclass(frozen=True)
+class Exited:
+    """The last record of an attempt; one that was killed has none."""
+
+    kind: ClassVar = "exited"
+    outcome: Literal["succeeded", "yielded", "stopped", "failed"]
+    code: str = ""
+    message: str = ""
+    hint: str = ""
+
+
+Record = (
+    Started
+    | Phase
+    | Plan
+    | Metrics
+    | CheckpointWritten
+    | CheckpointRemoved
+    | Held
+    | Continued
+    | Notice
+    | Report
+    | Exited
+)
+_CLASSES: dict[str, type[Any]] = {cls.kind: cls for cls in get_args(Record)}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A record as it was read: when it was written, and the byte after it."""
+
+    record: Record
+    time: float
+    """Seconds since the epoch, by the writer's clock."""
+    next_offset: int
+
+
+class JournalDamagedError(Exception):
+    """A record that is whole but wrong; what came before it was good."""
+
+    def __init__(self, path: Path, offset: int, problem: str) -> None:
+        super().__init__(f'the journal "{path}" is damaged at byte {offset}: {problem}')
+        self.path = path
+        self.offset = offset
+
+
+def journal_path(job_directory: Path, attempt: int) -> Path:
+    """The journal of an attempt, counted from 1."""
+    return job_directory / f"journal-{attempt}"
+
+
+class JournalWriter:
+    """Appends records; from any thread. Survives this process's death from the return of `append` on."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file of a new attempt.
+
+        Raises:
+            FileExistsError: another process has had this attempt.
+        """
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._lock = threading.Lock()
+
+    def append(self, record: Record) -> None:
+        """Write one record, in one call. A full disk raises OSError and leaves at most an incomplete record."""
+        payload = json.dumps({"kind": record.kind, "time": time.time(), "record": asdict(record)}).encode()
+        frame = _HEADER.pack(len(payload), zlib.crc32(payload)) + payload
+        with self._lock:
+            written = os.write(self._fd, frame)
+            while written < len(frame):
+                written += os.write(self._fd, frame[written:])
+
+    def sync(self) -> None:
+        """Return when everything appended survives a power cut, too."""
+        sync(self._fd)
+
+    def close(self) -> None:
+        """Sync and close."""
+        self.sync()
+        os.close(self._fd)
+
+
+def read_journal(path: Path, offset: int, limit_bytes: int = 4 * 2**20) -> Iterator[Entry]:
+    """The whole records from a byte on, about `limit_bytes` of them at most. A missing file has none.
+
+    Raises:
+        JournalDamagedError: after the good records, at the first wrong one.
+    """
+    try:
+        with open(path, "rb") as file:
+            file.seek(offset)
+            data = file.read(limit_bytes)
+            if len(data) >= _HEADER.size:  # a record longer than the limit is still read whole
+                length = _HEADER.unpack_from(data)[0]
+                if len(data) == limit_bytes and limit_bytes < _HEADER.size + length <= _HEADER.size + MAX_PAYLOAD_BYTES:
+                    data += file.read(_HEADER.size + length - limit_bytes)
+    except FileNotFoundError:
+        return
+    at = 0
+    while len(data) - at >= _HEADER.size:
+        length, crc = _HEADER.unpack_from(data, at)
+        if not 0 < length <= MAX_PAYLOAD_BYTES:
+            raise JournalDamagedError(path, offset + at, f"a record of {length} bytes")
+        end = at + _HEADER.size + length
+        if end > len(data):
+            return
+        payload = data[at + _HEADER.size : end]
+        if zlib.crc32(payload) != crc:
+            raise JournalDamagedError(path, offset + at, "its checksum does not match")
+        yield _decode(path, offset + at, payload, offset + end)
+        at = end
+
+
+def _decode(path: Path, offset: int, payload: bytes, next_offset: int) -> Entry:
+    try:
+        data = json.loads(payload)
+        cls = _CLASSES[data["kind"]]
+        names = {f.name for f in fields(cls)}
+        record = cls(**{k: v for k, v in data["record"].items() if k in names})
+        return Entry(record, float(data["time"]), next_offset)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise JournalDamagedError(path, offset, f"{type(error).__name__}: {error}") from error

@@ -1,0 +1,131 @@
+"""Settings that are declared: a kind, a default, a bound, a unit and a sentence for each.
+
+A recipe declares them; the daemon learns the declarations as data (`m1train describe`) and refuses what breaks them
+before a job is stored; the training process resolves them again with the same function.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from m1.errors import M1Error, Reason, nearest
+
+Value = int | float | bool | str
+Kind = Literal["int", "float", "bool", "str"]
+_WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+# A JSON number is a double: a larger integer would not come back as it went.
+_LARGEST_INT = 2**53
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The declaration of one setting."""
+
+    name: str
+    kind: Kind
+    default: Value
+    summary: str
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[str, ...] = ()
+    unit: str = ""
+
+    @property
+    def bounds(self) -> str:
+        """What is allowed, in words: "from 1 to 4096", "one of a, b"."""
+        if self.kind == "bool":
+            return "true or false"
+        if self.choices:
+            return f"one of {', '.join(self.choices)}"
+        if self.minimum is not None and self.maximum is not None:
+            return f"from {_number(self.minimum)} to {_number(self.maximum)}"
+        if self.minimum is not None:
+            return f"at least {_number(self.minimum)}"
+        return f"at most {_number(self.maximum)}" if self.maximum is not None else "anything"
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data."""
+        return asdict(self) | {"choices": list(self.choices)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Setting:
+        """From plain data."""
+        return cls(**{**data, "choices": tuple(data["choices"])})
+
+
+def resolve(declared: Sequence[Setting], given: Mapping[str, object]) -> dict[str, Value]:
+    """Every declared setting with its given or default value, typed and inside its bounds.
+
+    Raises:
+        M1Error: INVALID_SETTING, for the first given setting that is unknown, of the wrong kind or out of bounds.
+    """
+    by_name = {setting.name: setting for setting in declared}
+    for name in given:
+        if name not in by_name:
+            raise M1Error(
+                Reason.INVALID_SETTING,
+                f'there is no setting "{name}"',
+                nearest(name, by_name),
+                field=f"settings.{name}",
+                value=str(given[name]),
+            )
+    return {name: check(by_name[name], given[name]) if name in given else by_name[name].default for name in by_name}
+
+
+def check(setting: Setting, given: object) -> Value:
+    """The given value in the setting's kind, or the error that says why not."""
+    value = _convert(setting.kind, given)
+    inside = value is not None and _inside(setting, value)
+    if value is None or not inside:
+        kind = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}[setting.kind]
+        unit = f" ({setting.unit})" if setting.unit else ""
+        problem = f"is not {kind}" if value is None else "is out of bounds"
+        raise M1Error(
+            Reason.INVALID_SETTING,
+            f'the setting {setting.name}="{_shown(given)}" {problem}',
+            f"{setting.name} takes {kind}{unit}" + ("" if setting.kind == "bool" else f", {setting.bounds}"),
+            field=f"settings.{setting.name}",
+            value=_shown(given),
+        )
+    return value
+
+
+def _convert(kind: Kind, given: object) -> Value | None:
+    """The value in its kind; None when it has no such form. Text is read as a person would write it."""
+    if kind == "str":
+        return given if isinstance(given, str) else None
+    if kind == "bool":
+        if isinstance(given, str):
+            return _WORDS.get(given.strip().lower())
+        return given if isinstance(given, bool) else None
+    if isinstance(given, bool) or not isinstance(given, (int, float, str)):
+        return None
+    try:
+        number = float(given)
+        if kind == "float":
+            return number if math.isfinite(number) else None
+        whole = int(number)
+    except (ValueError, OverflowError):
+        return None
+    return whole if math.isfinite(number) and number == whole and abs(whole) <= _LARGEST_INT else None
+
+
+def _inside(setting: Setting, value: Value) -> bool:
+    if isinstance(value, str):
+        return not setting.choices or value in setting.choices
+    low = setting.minimum is None or value >= setting.minimum
+    return low and (setting.maximum is None or value <= setting.maximum)
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if float(value).is_integer() else f"{value:g}"
+
+
+def _shown(given: object) -> str:
+    if isinstance(given, float) and given.is_integer():
+        return str(int(given))
+    text = str(given)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,1 @@
+"""Generated from proto/m1/v1 by `make proto`; never edited by hand."""
