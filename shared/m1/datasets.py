@@ -1,7 +1,8 @@
 """The names of data sets, and what the cache says of those in it.
 
-A data set that has been read stands as one directory in the home's `data/`; its manifest is written last, so a directory
-without one is not a data set yet. The images inside are the training process's business; the names are everybody's.
+A data set that has been read stands as one directory in the home's `data/`; its manifest is written last, so a
+directory without one is not a data set yet. The images inside are the training process's business; the names are
+everybody's.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def check_source(data_root: Path, source: str) -> None:
         raise M1Error(
             Reason.DATASET_NOT_FOUND,
             f'data "{source}" does not exist',
-            "name a folder or a tar of <split>/<class>/<image> on the daemon's machine, or a data set (m1ctl data list)",
+            "name a folder or a tar of <split>/<class>/<image>, or a data set that m1ctl data list shows",
             field="data",
             value=source,
         )
