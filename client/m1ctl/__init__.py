@@ -1,0 +1,21 @@
+"""The client of m1d: the SDK (`from m1ctl import connect`), the command line and the live monitor.
+
+Importing the package is cheap: grpc is loaded by the first `connect`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from m1ctl.client import Client, connect
+
+__all__ = ["Client", "connect"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        from m1ctl import client
+
+        return getattr(client, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,113 @@
+"""Receiving a checkpoint: into a temporary directory beside the target, verified, then renamed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO
+
+from m1.durable import sync, sync_directory
+from m1.errors import M1Error, Reason
+from m1.v1.checkpoint_pb2 import Checkpoint, DownloadCheckpointResponse
+
+_WEIGHTS = "weights.safetensors"
+
+
+def receive(
+    checkpoint: Checkpoint,
+    chunks: Iterator[DownloadCheckpointResponse],
+    directory: Path,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Write the streamed files and publish them as `directory`; on any failure nothing is left.
+
+    Raises:
+        M1Error: INVALID_ARGUMENT for the directory; BAD_CHECKPOINT for a file that is short, misnamed or altered.
+    """
+    directory = directory.expanduser().absolute()
+    if directory.exists() or directory.is_symlink():
+        raise _bad_directory(directory, "exists already", "name one that does not exist yet")
+    if not directory.parent.is_dir():
+        raise _bad_directory(directory, "has no parent directory", f'make "{directory.parent}" first')
+    temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
+    try:
+        weights_sha256 = _write_files(checkpoint, chunks, temporary, on_progress)
+        if weights_sha256 != checkpoint.weights_sha256:
+            raise _damaged(checkpoint, f"{_WEIGHTS} has SHA-256 {weights_sha256 or 'of no file'}")
+        sync_directory(temporary)
+        os.rename(temporary, directory)
+    except BaseException:
+        shutil.rmtree(temporary)
+        raise
+    sync_directory(directory.parent)
+
+
+def _write_files(
+    checkpoint: Checkpoint,
+    chunks: Iterator[DownloadCheckpointResponse],
+    temporary: Path,
+    on_progress: Callable[[int, int], None] | None,
+) -> str:
+    """Write each file in turn; the SHA-256 of the weights, empty if there were none."""
+    done_bytes = 0
+    weights = hashlib.sha256()
+    has_weights = False
+    file: IO[bytes] | None = None
+    name, size_bytes = "", 0
+    try:
+        for chunk in chunks:
+            if file is None or chunk.file != name:
+                _close(checkpoint, file, name, size_bytes)
+                file = None
+                name, size_bytes = _file_name(checkpoint, chunk.file), chunk.file_size_bytes
+                file = open(temporary / name, "xb")  # noqa: SIM115 - open across chunks
+            file.write(chunk.chunk)
+            if name == _WEIGHTS:
+                has_weights = True
+                weights.update(chunk.chunk)
+            done_bytes += len(chunk.chunk)
+            if on_progress:
+                on_progress(done_bytes, checkpoint.size_bytes)
+        _close(checkpoint, file, name, size_bytes)
+        file = None
+    finally:
+        if file is not None:
+            file.close()
+    return weights.hexdigest() if has_weights else ""
+
+
+def _close(checkpoint: Checkpoint, file: IO[bytes] | None, name: str, size_bytes: int) -> None:
+    if file is None:
+        return
+    with file:
+        file.flush()
+        sync(file.fileno())
+        written = file.tell()
+    if written != size_bytes:
+        raise _damaged(checkpoint, f"{name} has {written} of {size_bytes} bytes")
+
+
+def _file_name(checkpoint: Checkpoint, name: str) -> str:
+    if not name or name in {".", ".."} or "/" in name or "\0" in name:
+        raise _damaged(checkpoint, f'it names a file "{name}"')
+    return name
+
+
+def _damaged(checkpoint: Checkpoint, what: str) -> M1Error:
+    return M1Error(
+        Reason.BAD_CHECKPOINT,
+        f'checkpoint "{checkpoint.id}" did not arrive as it was made: {what}',
+        "try again, or take another from m1ctl checkpoints",
+        field="checkpoint",
+        value=checkpoint.id,
+    )
+
+
+def _bad_directory(directory: Path, what: str, way_out: str) -> M1Error:
+    return M1Error(
+        Reason.INVALID_ARGUMENT, f'the directory "{directory}" {what}', way_out, field="directory", value=str(directory)
+    )

@@ -1,0 +1,83 @@
+"""What a command prints: data on stdout, everything else on stderr; text for people, proto3 JSON for programs."""
+
+from __future__ import annotations
+
+import enum
+import re
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+# C0, DEL and C1: what could move the cursor or recolour the terminal when a name or a message holds it.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+class Format(enum.StrEnum):
+    """The value of -o."""
+
+    text = "text"
+    json = "json"
+
+
+def tell(sentence: str) -> None:
+    """Say something that is not data, on a line of its own."""
+    print(one_line(sentence), file=sys.stderr, flush=True)  # noqa: T201
+
+
+def tell_error(sentence: str) -> None:
+    """Say why a command failed."""
+    tell(f"m1ctl: {sentence}")
+
+
+def put(text: str) -> None:
+    """Print a line of data now: whoever follows reads it as it happens."""
+    print(text, flush=True)  # noqa: T201
+
+
+def put_json(message: Message) -> None:
+    """Print a response as one JSON document."""
+    put(to_json(message, indent=2))
+
+
+def put_json_line(message: Message) -> None:
+    """Print a response of a stream as one JSON object on one line."""
+    put(to_json(message, indent=None))
+
+
+def to_json(message: Message, indent: int | None) -> str:
+    """Proto3 JSON with the original field names, and with the fields that have their default value."""
+    from google.protobuf.json_format import MessageToJson
+
+    return MessageToJson(
+        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True, indent=indent
+    )
+
+
+def one_line(text: str) -> str:
+    """Text without line breaks or anything else that a terminal would obey."""
+    return _CONTROL.sub(" ", text)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
+    """Aligned columns, two spaces apart, nothing cut or wrapped; the columns in `right` are aligned to the right."""
+    lines = [header, *([one_line(cell) for cell in row] for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+
+    def render(line: Sequence[str]) -> str:
+        cells = (
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        return "  ".join(cells).rstrip()
+
+    return "\n".join(render(line) for line in lines)
+
+
+def pairs(rows: Sequence[tuple[str, str]]) -> str:
+    """Names and values in two columns; rows without a value are left out."""
+    shown = [(name, one_line(value)) for name, value in rows if value]
+    width = max((len(name) for name, _ in shown), default=0)
+    return "\n".join(f"{name.ljust(width)}  {value}" for name, value in shown)
