@@ -1,0 +1,83 @@
+"""CheckpointService."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from m1.endpoint import CHUNK_BYTES
+from m1.errors import M1Error, Reason
+from m1.jobdir import checkpoint_path
+from m1.paths import Home
+from m1.v1 import checkpoint_pb2, checkpoint_pb2_grpc
+
+from m1d.api.paging import make_token, page_size, read_token
+from m1d.store import Store
+from m1d.translate import checkpoint_to_proto
+from m1d.verbs import Verbs
+
+
+class CheckpointService(checkpoint_pb2_grpc.CheckpointServiceServicer):
+    """See proto/m1/v1/checkpoint.proto."""
+
+    def __init__(self, home: Home, store: Store, verbs: Verbs) -> None:
+        self._home = home
+        self._store = store
+        self._verbs = verbs
+
+    async def CreateCheckpoint(
+        self, request: checkpoint_pb2.CreateCheckpointRequest, context: Any
+    ) -> checkpoint_pb2.CreateCheckpointResponse:
+        checkpoint = await self._verbs.create_checkpoint(self._verbs.find(request.job))
+        return checkpoint_pb2.CreateCheckpointResponse(checkpoint=checkpoint_to_proto(checkpoint))
+
+    async def ListCheckpoints(
+        self, request: checkpoint_pb2.ListCheckpointsRequest, context: Any
+    ) -> checkpoint_pb2.ListCheckpointsResponse:
+        job = self._verbs.find(request.job)
+        size = page_size(request.page_size)
+        kind = f"checkpoints-{job.id}"
+        found = self._store.checkpoints(job.number, below=read_token(kind, request.page_token), limit=size + 1)
+        token = make_token(kind, found[size - 1].step) if len(found) > size else ""
+        return checkpoint_pb2.ListCheckpointsResponse(
+            checkpoints=map(checkpoint_to_proto, found[:size]), next_page_token=token
+        )
+
+    async def GetCheckpoint(
+        self, request: checkpoint_pb2.GetCheckpointRequest, context: Any
+    ) -> checkpoint_pb2.GetCheckpointResponse:
+        _, checkpoint = self._verbs.find_checkpoint(request.checkpoint)
+        return checkpoint_pb2.GetCheckpointResponse(checkpoint=checkpoint_to_proto(checkpoint))
+
+    async def DownloadCheckpoint(
+        self, request: checkpoint_pb2.DownloadCheckpointRequest, context: Any
+    ) -> AsyncIterator[checkpoint_pb2.DownloadCheckpointResponse]:
+        job, checkpoint = self._verbs.find_checkpoint(request.checkpoint)
+        directory = checkpoint_path(self._home.job(job.id), checkpoint.step)
+        try:
+            # All opened first: files that retention removes meanwhile are still read to their end.
+            files = [(path.name, open(path, "rb")) for path in sorted(directory.iterdir())]  # noqa: ASYNC230, SIM115
+        except OSError as error:
+            raise M1Error(
+                Reason.CHECKPOINT_NOT_FOUND,
+                f"the files of checkpoint {checkpoint.id} cannot be read: {error}",
+                "it may just have been removed; m1ctl checkpoints shows what there is",
+                field="checkpoint",
+                value=checkpoint.id,
+            ) from error
+        try:
+            for name, file in files:
+                size = file.seek(0, 2)
+                file.seek(0)
+                while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
+                    yield checkpoint_pb2.DownloadCheckpointResponse(file=name, file_size_bytes=size, chunk=chunk)
+        finally:
+            for _, file in files:
+                file.close()
+
+    async def DeleteCheckpoint(
+        self, request: checkpoint_pb2.DeleteCheckpointRequest, context: Any
+    ) -> checkpoint_pb2.DeleteCheckpointResponse:
+        self._verbs.delete_checkpoint(*self._verbs.find_checkpoint(request.checkpoint))
+        return checkpoint_pb2.DeleteCheckpointResponse()

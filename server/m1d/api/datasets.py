@@ -1,0 +1,51 @@
+"""DatasetService."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from m1.datasets import BUILT_IN, CachedDataset, cached_datasets
+from m1.paths import Home
+from m1.v1 import dataset_pb2, dataset_pb2_grpc
+
+from m1d.datasets import ReadProgress, prepare
+from m1d.translate import timestamp
+
+
+class DatasetService(dataset_pb2_grpc.DatasetServiceServicer):
+    """See proto/m1/v1/dataset.proto."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+
+    async def ListDatasets(
+        self, request: dataset_pb2.ListDatasetsRequest, context: Any
+    ) -> dataset_pb2.ListDatasetsResponse:
+        cached = {dataset.name: _dataset(dataset) for dataset in cached_datasets(self._home.data)}
+        for name, source in BUILT_IN.items():
+            cached.setdefault(name, dataset_pb2.Dataset(name=name, source=source, cached=False))
+        return dataset_pb2.ListDatasetsResponse(datasets=[cached[name] for name in sorted(cached)])
+
+    async def PrepareDataset(
+        self, request: dataset_pb2.PrepareDatasetRequest, context: Any
+    ) -> AsyncIterator[dataset_pb2.PrepareDatasetResponse]:
+        async for said in prepare(self._home, request.source, request.name):
+            if isinstance(said, ReadProgress):
+                progress = dataset_pb2.PrepareProgress(phase=said.phase, done=said.done, total=said.total)
+                yield dataset_pb2.PrepareDatasetResponse(progress=progress)
+            else:
+                yield dataset_pb2.PrepareDatasetResponse(dataset=_dataset(said))
+
+
+def _dataset(dataset: CachedDataset) -> dataset_pb2.Dataset:
+    return dataset_pb2.Dataset(
+        name=dataset.name,
+        source=dataset.source,
+        cached=True,
+        train_images=dataset.train_images,
+        test_images=dataset.test_images,
+        classes=dataset.classes,
+        size_bytes=dataset.size_bytes,
+        create_time=timestamp(dataset.create_time),
+    )

@@ -1,0 +1,117 @@
+"""JobService."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import json_format, struct_pb2
+from m1.endpoint import CHUNK_BYTES
+from m1.jobdir import Profile, log_path
+from m1.paths import Home
+from m1.v1 import job_pb2, job_pb2_grpc
+
+from m1d.api.paging import make_token, page_size, read_token
+from m1d.hub import Hub
+from m1d.job import Job
+from m1d.recipes import Recipes
+from m1d.store import Store
+from m1d.submission import Request, check
+from m1d.translate import job_to_proto, state_from_proto
+from m1d.verbs import Verbs
+
+# How soon a follower sees what a training process printed.
+_LOG_POLL_S = 0.2
+
+
+class JobService(job_pb2_grpc.JobServiceServicer):
+    """See proto/m1/v1/job.proto."""
+
+    def __init__(
+        self, home: Home, store: Store, hub: Hub, verbs: Verbs, recipes: Recipes, default_profile: Profile
+    ) -> None:
+        self._home = home
+        self._store = store
+        self._hub = hub
+        self._verbs = verbs
+        self._recipes = recipes
+        self._default_profile = default_profile
+
+    def _told(self, job: Job) -> job_pb2.Job:
+        return job_to_proto(job, self._store.revision)
+
+    async def SubmitJob(self, request: job_pb2.SubmitJobRequest, context: Any) -> job_pb2.SubmitJobResponse:
+        asked = Request(
+            name=request.name,
+            recipe=request.spec.recipe,
+            data=request.spec.data,
+            settings=_plain(request.spec.settings),
+            profile={field.name: value for field, value in request.spec.profile.ListFields()},
+            priority=request.spec.priority,
+            request_id=request.request_id,
+        )
+        submission = await check(asked, self._recipes, self._home.data, self._default_profile)
+        job = self._verbs.submit(submission, request.request_id, validate_only=request.validate_only)
+        return job_pb2.SubmitJobResponse(job=self._told(job))
+
+    async def GetJob(self, request: job_pb2.GetJobRequest, context: Any) -> job_pb2.GetJobResponse:
+        return job_pb2.GetJobResponse(job=self._told(self._verbs.find(request.job)))
+
+    async def ListJobs(self, request: job_pb2.ListJobsRequest, context: Any) -> job_pb2.ListJobsResponse:
+        size = page_size(request.page_size)
+        states = [state for state in map(state_from_proto, request.states) if state]
+        below = read_token("jobs", request.page_token)
+        jobs = self._store.jobs(states, below=below, limit=size + 1)
+        token = make_token("jobs", jobs[size - 1].number) if len(jobs) > size else ""
+        return job_pb2.ListJobsResponse(jobs=map(self._told, jobs[:size]), next_page_token=token)
+
+    async def PauseJob(self, request: job_pb2.PauseJobRequest, context: Any) -> job_pb2.PauseJobResponse:
+        job = self._verbs.pause(self._verbs.find(request.job), hold=request.hold)
+        return job_pb2.PauseJobResponse(job=self._told(job))
+
+    async def ResumeJob(self, request: job_pb2.ResumeJobRequest, context: Any) -> job_pb2.ResumeJobResponse:
+        return job_pb2.ResumeJobResponse(job=self._told(self._verbs.resume(self._verbs.find(request.job))))
+
+    async def CancelJob(self, request: job_pb2.CancelJobRequest, context: Any) -> job_pb2.CancelJobResponse:
+        return job_pb2.CancelJobResponse(job=self._told(self._verbs.cancel(self._verbs.find(request.job))))
+
+    async def RetryJob(self, request: job_pb2.RetryJobRequest, context: Any) -> job_pb2.RetryJobResponse:
+        return job_pb2.RetryJobResponse(job=self._told(self._verbs.retry(self._verbs.find(request.job))))
+
+    async def DeleteJob(self, request: job_pb2.DeleteJobRequest, context: Any) -> job_pb2.DeleteJobResponse:
+        self._verbs.delete(self._verbs.find(request.job))
+        return job_pb2.DeleteJobResponse()
+
+    async def ReadJobLog(
+        self, request: job_pb2.ReadJobLogRequest, context: Any
+    ) -> AsyncIterator[job_pb2.ReadJobLogResponse]:
+        job = self._verbs.find(request.job)
+        path = log_path(self._home.job(job.id))
+        offset = request.offset
+        while True:
+            known = self._store.job(job.number)
+            over = known is None or known.final
+            # In this order: what was printed before the end is read after it was seen.
+            chunk = await asyncio.to_thread(_read, path, offset)
+            if chunk:
+                offset += len(chunk)
+                yield job_pb2.ReadJobLogResponse(chunk=chunk, next_offset=offset)
+            elif over or not request.follow or self._hub.closed:
+                return
+            else:
+                await self._hub.wait(_LOG_POLL_S)
+
+
+def _read(path: Path, offset: int) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            file.seek(offset)
+            return file.read(CHUNK_BYTES)
+    except FileNotFoundError:
+        return b""
+
+
+def _plain(settings: struct_pb2.Struct) -> dict[str, object]:
+    return dict(json_format.MessageToDict(settings))

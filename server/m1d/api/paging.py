@@ -1,0 +1,50 @@
+"""Pages: sizes and tokens. A token says after which number to go on, and which list it belongs to."""
+
+from __future__ import annotations
+
+from m1.errors import M1Error, Reason
+
+_DEFAULT_SIZE = 100
+_LARGEST_SIZE = 1000
+
+
+def page_size(asked: int) -> int:
+    """How many there may be on a page.
+
+    Raises:
+        M1Error: INVALID_ARGUMENT.
+    """
+    if asked > _LARGEST_SIZE:
+        raise M1Error(
+            Reason.INVALID_ARGUMENT,
+            f"page_size={asked} is out of bounds",
+            f"at most {_LARGEST_SIZE} are allowed",
+            field="page_size",
+            value=str(asked),
+        )
+    return asked or _DEFAULT_SIZE
+
+
+def make_token(kind: str, below: int) -> str:
+    """The token of the page that begins below a number."""
+    return f"{kind}:{below}"
+
+
+def read_token(kind: str, token: str) -> int | None:
+    """The number that the page begins below; None for the first page.
+
+    Raises:
+        M1Error: INVALID_ARGUMENT.
+    """
+    if not token:
+        return None
+    owner, _, below = token.partition(":")
+    if owner != kind or not below.isdecimal() or len(below) > 18:
+        raise M1Error(
+            Reason.INVALID_ARGUMENT,
+            f'page_token "{token[:80]}" is not one of this list',
+            "take next_page_token from the page before",
+            field="page_token",
+            value=token[:80],
+        )
+    return int(below)

@@ -1,0 +1,46 @@
+"""RecipeService."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from google.protobuf import json_format, struct_pb2
+from m1.settings import Setting
+from m1.v1 import recipe_pb2, recipe_pb2_grpc
+
+from m1d.recipes import Recipe, Recipes
+
+
+class RecipeService(recipe_pb2_grpc.RecipeServiceServicer):
+    """See proto/m1/v1/recipe.proto."""
+
+    def __init__(self, recipes: Recipes) -> None:
+        self._recipes = recipes
+
+    async def ListRecipes(self, request: recipe_pb2.ListRecipesRequest, context: Any) -> recipe_pb2.ListRecipesResponse:
+        return recipe_pb2.ListRecipesResponse(recipes=map(_recipe, await self._recipes.all()))
+
+    async def GetRecipe(self, request: recipe_pb2.GetRecipeRequest, context: Any) -> recipe_pb2.GetRecipeResponse:
+        return recipe_pb2.GetRecipeResponse(recipe=_recipe(await self._recipes.get(request.recipe)))
+
+
+def _recipe(recipe: Recipe) -> recipe_pb2.Recipe:
+    return recipe_pb2.Recipe(
+        name=recipe.name,
+        summary=recipe.summary,
+        default_data=recipe.default_data,
+        settings=map(_setting, recipe.settings),
+    )
+
+
+def _setting(setting: Setting) -> recipe_pb2.Setting:
+    return recipe_pb2.Setting(
+        name=setting.name,
+        kind=setting.kind,
+        default=json_format.ParseDict(setting.default, struct_pb2.Value()),  # type: ignore[arg-type]
+        minimum=setting.minimum,
+        maximum=setting.maximum,
+        choices=setting.choices,
+        unit=setting.unit,
+        summary=setting.summary,
+    )

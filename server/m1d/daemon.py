@@ -1,0 +1,169 @@
+"""The daemon: its parts, put together, and its life from start to drain."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import time
+
+from grpc import aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from m1.endpoint import SERVER_OPTIONS, socket_address
+from m1.errors import M1Error, Reason
+from m1.jobdir import Profile
+from m1.paths import Home
+from m1.v1 import (
+    checkpoint_pb2,
+    checkpoint_pb2_grpc,
+    dataset_pb2,
+    dataset_pb2_grpc,
+    event_pb2,
+    event_pb2_grpc,
+    job_pb2,
+    job_pb2_grpc,
+    metric_pb2,
+    metric_pb2_grpc,
+    recipe_pb2,
+    recipe_pb2_grpc,
+    system_pb2,
+    system_pb2_grpc,
+)
+
+from m1d.api.checkpoints import CheckpointService
+from m1d.api.datasets import DatasetService
+from m1d.api.errors import ErrorInterceptor
+from m1d.api.events import EventService
+from m1d.api.jobs import JobService
+from m1d.api.metrics import MetricService
+from m1d.api.recipes import RecipeService
+from m1d.api.system import SystemService
+from m1d.home import open_home
+from m1d.hub import Hub
+from m1d.live import LiveStats
+from m1d.notify import notify, watchdog_interval_s
+from m1d.recipes import Recipes
+from m1d.store import Store
+from m1d.supervisor import Supervisor
+from m1d.topology import default_threads, read_topology
+from m1d.verbs import Verbs
+
+_log = logging.getLogger(__name__)
+
+_SERVICES = [
+    module.DESCRIPTOR.services_by_name[name].full_name
+    for module, name in (
+        (job_pb2, "JobService"),
+        (checkpoint_pb2, "CheckpointService"),
+        (event_pb2, "EventService"),
+        (metric_pb2, "MetricService"),
+        (recipe_pb2, "RecipeService"),
+        (dataset_pb2, "DatasetService"),
+        (system_pb2, "SystemService"),
+    )
+]
+# For calls under way when the daemon stops; the watchers have ended by themselves before.
+_GRACE_S = 2.0
+
+
+class Daemon:
+    """One daemon on one home. Made, run and gone within one event loop."""
+
+    def __init__(self, home: Home) -> None:
+        """Take the home and open the store.
+
+        Raises:
+            M1Error: the home or the store is not usable.
+        """
+        self._home = home
+        self._lock_fd = open_home(home)
+        self._store = Store(home.database)
+        self._hub = Hub(self._store.revision)
+        self._store.on_commit = self._hub.publish
+        self._supervisor = Supervisor(home, self._store, time.time, time.monotonic)
+        self._verbs = Verbs(home, self._store, self._hub, self._supervisor, time.time)
+        self._live = LiveStats(home.root, self._supervisor)
+        self._topology = read_topology()
+        # Until it is measured (a tuned profile), the CPU's fastest cores and one operator at a time.
+        self._default_profile = Profile(threads=default_threads(self._topology))
+        self._recipes = Recipes(home.cache)
+        self._stop = asyncio.Event()
+
+    async def serve(self) -> None:
+        """Serve until SIGTERM, SIGINT or a Shutdown call; then drain. The training goes on."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        self._verbs.finish_deletions()
+        server, healthy = await self._start_server()
+        supervising = asyncio.create_task(self._supervisor.run())
+        supervising.add_done_callback(lambda _task: self._stop.set())
+        beating = asyncio.create_task(_beat())
+        _log.info("serving %s, revision %d, process %d", self._home.socket, self._store.revision, os.getpid())
+        notify("READY=1")
+        await self._stop.wait()
+        _log.info("stopping")
+        notify("STOPPING=1")
+        beating.cancel()
+        await healthy.enter_graceful_shutdown()
+        self._supervisor.stop()
+        try:
+            await supervising
+        finally:
+            self._hub.close()
+            await server.stop(_GRACE_S)
+            self._store.close()
+            self._home.socket.unlink(missing_ok=True)
+            os.close(self._lock_fd)
+        _log.info("stopped")
+
+    async def _start_server(self) -> tuple[aio.Server, health.aio.HealthServicer]:
+        # The lock is ours, so a socket that is still there is a dead daemon's.
+        self._home.socket.unlink(missing_ok=True)
+        server = aio.server(interceptors=[ErrorInterceptor()], options=SERVER_OPTIONS)
+        home, store, hub, verbs = self._home, self._store, self._hub, self._verbs
+        jobs = JobService(home, store, hub, verbs, self._recipes, self._default_profile)
+        job_pb2_grpc.add_JobServiceServicer_to_server(jobs, server)
+        checkpoint_pb2_grpc.add_CheckpointServiceServicer_to_server(CheckpointService(home, store, verbs), server)
+        event_pb2_grpc.add_EventServiceServicer_to_server(EventService(store, hub, verbs, self._live), server)
+        metric_pb2_grpc.add_MetricServiceServicer_to_server(MetricService(store, verbs), server)
+        recipe_pb2_grpc.add_RecipeServiceServicer_to_server(RecipeService(self._recipes), server)
+        dataset_pb2_grpc.add_DatasetServiceServicer_to_server(DatasetService(home), server)
+        system = SystemService(home, store, self._topology, self._default_profile, self._live, self._shutdown)
+        system_pb2_grpc.add_SystemServiceServicer_to_server(system, server)
+        healthy = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
+        for name in ("", *_SERVICES):
+            await healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
+        reflection.enable_server_reflection([*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+        server.add_insecure_port(socket_address(home))
+        await server.start()
+        os.chmod(home.socket, 0o600)
+        return server, healthy
+
+    async def _shutdown(self, yield_first: bool) -> None:
+        """Stop soon; with `yield_first` when the running job has been parked.
+
+        Raises:
+            M1Error: SHUTTING_DOWN, when somebody else stops the daemon meanwhile.
+        """
+        job = self._supervisor.active()
+        if yield_first and job:
+            number = self._verbs.yield_machine(job, "the daemon stops", park=True).number
+            self._supervisor.start_nothing()
+            while (now := self._store.job(number)) and now.active:
+                if self._hub.closed:
+                    raise M1Error(Reason.SHUTTING_DOWN, "the daemon stops already", "see m1ctl daemon status")
+                await self._hub.wait()
+        # The answer goes out within the grace of the server's stop.
+        self._stop.set()
+
+
+async def _beat() -> None:
+    """Tell systemd's watchdog that the event loop turns."""
+    interval_s = watchdog_interval_s()
+    while interval_s:
+        notify("WATCHDOG=1")
+        await asyncio.sleep(interval_s)

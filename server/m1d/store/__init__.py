@@ -1,0 +1,5 @@
+"""What the daemon remembers: jobs, events, checkpoints and metrics, in one SQLite database."""
+
+from m1d.store.store import Store, Transaction
+
+__all__ = ["Store", "Transaction"]

@@ -1,0 +1,82 @@
+"""The database's schema, as the list of steps that made it. A step that was released is never changed.
+
+`PRAGMA user_version` holds the number of steps that a database has had. All that are missing run in one transaction.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from m1.errors import M1Error, Reason
+
+_V1 = """
+CREATE TABLE meta (
+    key TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) WITHOUT ROWID;
+
+-- AUTOINCREMENT: a number is never used twice, not even after its job was deleted.
+CREATE TABLE jobs (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL UNIQUE,
+    request_id TEXT UNIQUE,
+    state TEXT NOT NULL,
+    priority INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    body TEXT NOT NULL
+);
+CREATE INDEX jobs_by_turn ON jobs (state, priority DESC, position);
+
+CREATE TABLE checkpoints (
+    job INTEGER NOT NULL REFERENCES jobs (number) ON DELETE CASCADE,
+    step INTEGER NOT NULL,
+    body TEXT NOT NULL,
+    PRIMARY KEY (job, step)
+) WITHOUT ROWID;
+
+-- The payload is a serialised m1.v1.Event: the contract's own rules keep it readable.
+CREATE TABLE events (
+    revision INTEGER PRIMARY KEY AUTOINCREMENT,
+    job INTEGER NOT NULL,
+    kind INTEGER NOT NULL,
+    payload BLOB NOT NULL
+);
+CREATE INDEX events_by_job ON events (job, revision);
+
+CREATE TABLE series (
+    id INTEGER PRIMARY KEY,
+    job INTEGER NOT NULL REFERENCES jobs (number) ON DELETE CASCADE,
+    name TEXT NOT NULL,
+    UNIQUE (job, name)
+);
+CREATE TABLE points (
+    series INTEGER NOT NULL REFERENCES series (id) ON DELETE CASCADE,
+    step INTEGER NOT NULL,
+    value REAL,  -- NULL stands for NaN, which SQLite cannot hold
+    PRIMARY KEY (series, step)
+) WITHOUT ROWID;
+"""
+
+STEPS = [_V1]
+
+
+def migrate(connection: sqlite3.Connection, path: Path) -> None:
+    """Bring the database to this version's schema, all or nothing.
+
+    Raises:
+        M1Error: STORE_TOO_NEW.
+    """
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > len(STEPS):
+        raise M1Error(
+            Reason.STORE_TOO_NEW,
+            f'the database "{path}" has schema {version} and this m1d knows up to {len(STEPS)}',
+            "install the newer m1d again, or choose another home",
+            field="home",
+            value=str(path.parent),
+        )
+    if version == len(STEPS):
+        return
+    script = "".join(STEPS[version:])
+    connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {len(STEPS)};\nCOMMIT;")

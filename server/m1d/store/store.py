@@ -1,0 +1,270 @@
+"""The store: one SQLite database, one writer, and a revision for every event.
+
+Used from the daemon's one thread. Every change goes through a transaction that also stores the events that tell of it;
+when it is committed (WAL with synchronous=FULL: on the medium) the events are handed to `on_commit`, in order. So what
+anybody was told is stored, and what is stored is told, once.
+"""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from m1.v1 import event_pb2
+
+from m1d.job import Checkpoint, Job
+from m1d.states import JobState
+from m1d.store.codec import checkpoint_from_body, checkpoint_to_body, job_from_row, job_to_row
+from m1d.store.migrations import migrate
+
+_JOB_COLUMNS = "number, name, request_id, state, priority, position, body"
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Some points of a series, side by side."""
+
+    first_step: int
+    last_step: int
+    count: int
+    min: float
+    max: float
+    mean: float
+    last: float
+
+
+class Store:
+    """The database and its readers. Writing is `with store.transaction() as tx`."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the database, make it or bring it to this version's schema.
+
+        Raises:
+            M1Error: STORE_TOO_NEW.
+            sqlite3.Error: it is not a database, or the disk refuses.
+        """
+        self.path = path
+        self._db = sqlite3.connect(path, isolation_level=None, timeout=5.0)
+        self._db.row_factory = sqlite3.Row
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "fullfsync=ON", "foreign_keys=ON", "cache_size=-16000"):
+            self._db.execute(f"PRAGMA {pragma}")
+        migrate(self._db, path)
+        self._db.execute("INSERT OR IGNORE INTO meta VALUES ('store_id', ?)", (uuid.uuid4().hex,))
+        self.store_id: str = self._db.execute("SELECT value FROM meta WHERE key = 'store_id'").fetchone()[0]
+        last = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
+        self.revision: int = last[0] if last else 0
+        self.on_commit: Callable[[Sequence[event_pb2.Event]], None] = lambda _events: None
+
+    def close(self) -> None:
+        """Close the database."""
+        self._db.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """All of it or nothing; its events are told after the commit."""
+        self._db.execute("BEGIN IMMEDIATE")
+        tx = Transaction(self._db, self.revision)
+        try:
+            yield tx
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+        self.revision = tx.revision
+        if tx.events:
+            self.on_commit(tx.events)
+
+    # Jobs
+
+    def job(self, number: int) -> Job | None:
+        """The job of a number."""
+        return self._one_job("WHERE number = ?", number)
+
+    def job_by_name(self, name: str) -> Job | None:
+        """The job of a name."""
+        return self._one_job("WHERE name = ?", name)
+
+    def job_by_request(self, request_id: str) -> Job | None:
+        """The job that a request made."""
+        return self._one_job("WHERE request_id = ?", request_id)
+
+    def jobs(self, states: Iterable[JobState] = (), *, below: int | None = None, limit: int = 1000) -> list[Job]:
+        """Newest first; only those with a number below `below`."""
+        wanted = list(states) or list(JobState)
+        marks = ",".join("?" * len(wanted))
+        rows = self._db.execute(
+            f"SELECT {_JOB_COLUMNS} FROM jobs WHERE state IN ({marks}) AND number < ? ORDER BY number DESC LIMIT ?",  # noqa: S608
+            (*wanted, below if below is not None else 2**62, limit),
+        )
+        return [job_from_row(dict(row)) for row in rows]
+
+    def next_in_turn(self) -> Job | None:
+        """The queued job that runs next: the highest priority, then the earliest position."""
+        return self._one_job("WHERE state = 'QUEUED' ORDER BY priority DESC, position LIMIT 1")
+
+    def head_position(self, priority: int) -> int:
+        """The position before every job of a priority."""
+        (first,) = self._db.execute("SELECT min(position) FROM jobs WHERE priority = ?", (priority,)).fetchone()
+        return (first if first is not None else 1) - 1
+
+    def last_position(self, priority: int) -> int:
+        """The position of the last job of a priority; 0 if there is none."""
+        (last,) = self._db.execute("SELECT max(position) FROM jobs WHERE priority = ?", (priority,)).fetchone()
+        return last or 0
+
+    def names(self) -> list[str]:
+        """The names and ids of all jobs."""
+        rows = self._db.execute("SELECT name, 'j' || number FROM jobs").fetchall()
+        return [word for row in rows for word in row]
+
+    def next_number(self) -> int:
+        """The number that the next job gets."""
+        last = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'jobs'").fetchone()
+        return (last[0] if last else 0) + 1
+
+    def _one_job(self, where: str, *values: object) -> Job | None:
+        row = self._db.execute(f"SELECT {_JOB_COLUMNS} FROM jobs {where}", values).fetchone()  # noqa: S608
+        return job_from_row(dict(row)) if row else None
+
+    # Events
+
+    def events(
+        self, after: int, upto: int, *, job: int | None, kinds: Iterable[int], limit: int
+    ) -> tuple[list[event_pb2.Event], int]:
+        """Events with after < revision <= upto that pass the filter, at most `limit`, and the revision read up to."""
+        kinds = list(kinds)
+        marks = ",".join("?" * len(kinds))
+        only_job = "" if job is None else "AND job = ?"
+        rows = self._db.execute(
+            f"SELECT revision, payload FROM events WHERE revision > ? AND revision <= ? AND kind IN ({marks})"  # noqa: S608
+            f" {only_job} ORDER BY revision LIMIT ?",
+            (after, upto, *kinds, *(() if job is None else (job,)), limit),
+        ).fetchall()
+        read_upto = rows[-1]["revision"] if len(rows) == limit else upto
+        return [event_pb2.Event.FromString(row["payload"]) for row in rows], read_upto
+
+    # Checkpoints
+
+    def checkpoints(self, job: int, *, below: int | None = None, limit: int = 1000) -> list[Checkpoint]:
+        """Newest first; only those of a step below `below`."""
+        rows = self._db.execute(
+            "SELECT body FROM checkpoints WHERE job = ? AND step < ? ORDER BY step DESC LIMIT ?",
+            (job, below if below is not None else 2**62, limit),
+        )
+        return [checkpoint_from_body(row["body"]) for row in rows]
+
+    def checkpoint(self, job: int, step: int) -> Checkpoint | None:
+        """The checkpoint of a step."""
+        row = self._db.execute("SELECT body FROM checkpoints WHERE job = ? AND step = ?", (job, step)).fetchone()
+        return checkpoint_from_body(row["body"]) if row else None
+
+    # Metrics
+
+    def metric_names(self, job: int) -> list[str]:
+        """Sorted."""
+        rows = self._db.execute("SELECT name FROM series WHERE job = ? ORDER BY name", (job,))
+        return [row["name"] for row in rows]
+
+    def series(self, job: int, name: str, first_step: int, last_step: int, max_points: int) -> list[Bucket] | None:
+        """A series in at most `max_points` buckets of equal width in steps; None if there is no such series."""
+        found = self._db.execute("SELECT id FROM series WHERE job = ? AND name = ?", (job, name)).fetchone()
+        if not found:
+            return None
+        span = (found["id"], first_step, last_step)
+        where = "FROM points WHERE series = ? AND step BETWEEN ? AND ?"
+        count, low, high = self._db.execute(f"SELECT count(*), min(step), max(step) {where}", span).fetchone()
+        if not count:
+            return []
+        width = 1 if count <= max_points else math.ceil((high - low + 1) / max_points)
+        # Ordered by step within a bucket only for `last`: SQLite gives the bare column the row of max(step).
+        rows = self._db.execute(
+            f"SELECT min(step) AS first, count(*) AS n, min(value) AS low, max(value) AS high, avg(value) AS mean,"
+            f" value AS last_value, max(step) AS last {where} GROUP BY (step - ?) / ? ORDER BY first",
+            (*span, low, width),
+        )
+        return [
+            Bucket(r["first"], r["last"], r["n"], *(_nan(r[k]) for k in ("low", "high", "mean", "last_value")))
+            for r in rows
+        ]
+
+
+class Transaction:
+    """The changes of one commit, and the events that tell of them."""
+
+    def __init__(self, db: sqlite3.Connection, revision: int) -> None:
+        self._db = db
+        self.revision = revision
+        self.events: list[event_pb2.Event] = []
+
+    def insert_job(self, job: Job) -> Job:
+        """Store a new job under the next number, whatever number it carries."""
+        row = job_to_row(job)
+        row.pop("number")
+        cursor = self._db.execute(
+            f"INSERT INTO jobs ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})",  # noqa: S608
+            tuple(row.values()),
+        )
+        assert cursor.lastrowid is not None
+        return replace(job, number=cursor.lastrowid)
+
+    def update_job(self, job: Job) -> None:
+        """Store a job in the place of the one with its number."""
+        row = job_to_row(job)
+        number = row.pop("number")
+        assignments = ", ".join(f"{name} = ?" for name in row)
+        self._db.execute(f"UPDATE jobs SET {assignments} WHERE number = ?", (*row.values(), number))  # noqa: S608
+
+    def delete_job(self, job: Job) -> None:
+        """Remove a job with its checkpoints and metrics; its events stay."""
+        self._db.execute("DELETE FROM jobs WHERE number = ?", (job.number,))
+
+    def put_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Store a checkpoint, in the place of an earlier one of the same step; only one is the best."""
+        if checkpoint.best:
+            for row in self._db.execute(
+                "SELECT body FROM checkpoints WHERE job = ?", (checkpoint.job_number,)
+            ).fetchall():
+                known = checkpoint_from_body(row["body"])
+                if known.best:
+                    self._write_checkpoint(replace(known, best=False))
+        self._write_checkpoint(checkpoint)
+
+    def _write_checkpoint(self, checkpoint: Checkpoint) -> None:
+        self._db.execute(
+            "INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?)",
+            (checkpoint.job_number, checkpoint.step, checkpoint_to_body(checkpoint)),
+        )
+
+    def delete_checkpoint(self, job: int, step: int) -> bool:
+        """Remove a checkpoint; whether there was one."""
+        return self._db.execute("DELETE FROM checkpoints WHERE job = ? AND step = ?", (job, step)).rowcount > 0
+
+    def put_points(self, job: int, step: int, values: Mapping[str, float]) -> None:
+        """Store the values of a step, in the place of what an earlier attempt measured there."""
+        for name, value in values.items():
+            self._db.execute("INSERT OR IGNORE INTO series (job, name) VALUES (?, ?)", (job, name))
+            self._db.execute(
+                "INSERT OR REPLACE INTO points SELECT id, ?, ? FROM series WHERE job = ? AND name = ?",
+                (step, None if math.isnan(value) else value, job, name),
+            )
+
+    def emit(self, event: event_pb2.Event, kind: int, job: int) -> None:
+        """Store an event under the next revision."""
+        self.revision += 1
+        event.revision = self.revision
+        self._db.execute(
+            "INSERT INTO events (revision, job, kind, payload) VALUES (?, ?, ?, ?)",
+            (self.revision, job, kind, event.SerializeToString()),
+        )
+        self.events.append(event)
+
+
+def _nan(value: Any) -> float:
+    return math.nan if value is None else value

@@ -1,0 +1,158 @@
+"""Checking a job before it is stored: everything that can be known without torch."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from m1.datasets import check_source
+from m1.errors import M1Error, Reason
+from m1.jobdir import Profile
+from m1.settings import Value, resolve
+
+from m1d.recipes import Recipes
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_ID = re.compile(r"j\d+")
+PRIORITY_LIMIT = 1000
+REQUEST_ID_LIMIT = 128
+
+_DEVICES = ("cpu", "mps", "cuda")
+_DTYPES = ("float32", "bfloat16")
+_MEMORY_FORMATS = ("contiguous", "channels_last")
+_THREADS_LIMIT = 1024
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A job that has been checked."""
+
+    name: str
+    """Empty: to be made from the recipe's name."""
+    recipe: str
+    data: str
+    settings: Mapping[str, Value]
+    profile: Profile
+    priority: int
+
+
+@dataclass(frozen=True)
+class Request:
+    """A job as it was asked for."""
+
+    name: str
+    recipe: str
+    data: str
+    settings: Mapping[str, object]
+    profile: Mapping[str, str | int]
+    """Only what was set."""
+    priority: int
+    request_id: str
+
+
+async def check(request: Request, recipes: Recipes, data_root: Path, default_profile: Profile) -> Submission:
+    """The job with all its settings resolved.
+
+    Raises:
+        M1Error: what is wrong, with the field and the way out.
+    """
+    check_torch()
+    check_name(request.name)
+    if len(request.request_id) > REQUEST_ID_LIMIT:
+        raise M1Error(
+            Reason.INVALID_ARGUMENT,
+            f"request_id has {len(request.request_id)} characters",
+            f"at most {REQUEST_ID_LIMIT} are allowed",
+            field="request_id",
+            value=request.request_id,
+        )
+    if abs(request.priority) > PRIORITY_LIMIT:
+        raise M1Error(
+            Reason.INVALID_ARGUMENT,
+            f"priority={request.priority} is out of bounds",
+            f"priority takes a whole number from {-PRIORITY_LIMIT} to {PRIORITY_LIMIT}",
+            field="spec.priority",
+            value=str(request.priority),
+        )
+    recipe = await recipes.get(request.recipe)
+    settings = resolve(recipe.settings, request.settings)
+    profile = check_profile(request.profile, default_profile)
+    data = request.data or recipe.default_data
+    check_source(data_root, data)
+    return Submission(request.name, recipe.name, data, settings, profile, request.priority)
+
+
+def check_torch() -> None:
+    """Refuse to take a job that could not start. Looks for torch without importing it.
+
+    Raises:
+        M1Error: TORCH_MISSING.
+    """
+    for package in ("torch", "torchvision"):
+        if importlib.util.find_spec(package) is None:
+            raise M1Error(
+                Reason.TORCH_MISSING,
+                f"{package} is not installed for {sys.executable}",
+                "install what the daemon needs: pip install 'm1d[daemon]'",
+            )
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that could be taken for an id or a path; an empty one is fine.
+
+    Raises:
+        M1Error: INVALID_NAME.
+    """
+    if name and (not _NAME.fullmatch(name) or _ID.fullmatch(name)):
+        shown = name if len(name) <= 80 else name[:77] + "..."
+        raise M1Error(
+            Reason.INVALID_NAME,
+            f'name "{shown}" is not allowed',
+            'a name has 1 to 63 letters, digits, ".", "_" and "-", begins with a letter or a digit,'
+            ' and does not look like an id ("j12")',
+            field="name",
+            value=shown,
+        )
+
+
+def check_profile(given: Mapping[str, str | int], default: Profile) -> Profile:
+    """The machine's default with what was asked for in its place.
+
+    Raises:
+        M1Error: INVALID_ARGUMENT.
+    """
+    profile = replace(default, **given)  # type: ignore[arg-type]
+    for field, value, allowed in (
+        ("device", profile.device, _DEVICES),
+        ("dtype", profile.dtype, _DTYPES),
+        ("memory_format", profile.memory_format, _MEMORY_FORMATS),
+    ):
+        if value not in allowed:
+            raise _profile_error(field, value, f"{field} takes one of {', '.join(allowed)}")
+    for field, count in (("threads", profile.threads), ("interop_threads", profile.interop_threads)):
+        if not 1 <= count <= _THREADS_LIMIT:
+            raise _profile_error(field, str(count), f"{field} takes a whole number from 1 to {_THREADS_LIMIT}")
+    if profile.device == "mps" and sys.platform != "darwin":
+        raise _profile_error("device", "mps", "mps is a Mac's GPU and this is not a Mac: use cpu")
+    if profile.device == "mps" and profile.memory_format == "channels_last":
+        if "memory_format" in given:
+            # pytorch#175189
+            raise _profile_error(
+                "memory_format", "channels_last", "BatchNorm's gradients are wrong there on mps: use contiguous"
+            )
+        profile = replace(profile, memory_format="contiguous")
+    return profile
+
+
+def _profile_error(field: str, value: str, way_out: str) -> M1Error:
+    return M1Error(
+        Reason.INVALID_ARGUMENT,
+        f'the profile\'s {field}="{value}" is not possible',
+        way_out,
+        field=f"spec.profile.{field}",
+        value=value,
+    )

@@ -1,0 +1,245 @@
+"""The supervisor: keeps one training process going, the one whose turn it is.
+
+It is level-triggered. Every turn looks at what is stored and at what lives, and takes the next step from there, so it
+does not matter whether the daemon has been here all the time or has just come back:
+
+    a job holds the machine, its process lives      take in its journal
+    a job holds the machine, its process is gone    take in the rest of its journal, then settle the job
+    no job holds the machine                        start the one whose turn it is
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from m1 import journal
+from m1.errors import Reason
+from m1.jobdir import Spec, Want, spec_path, write_desired, write_spec
+from m1.paths import Home
+from m1.v1 import event_pb2
+
+from m1d import process
+from m1d.ingest import ingest
+from m1d.job import Job, JobError
+from m1d.record import change_state, notice
+from m1d.states import ACTIVE, JobState
+from m1d.store import Store, Transaction
+
+_log = logging.getLogger(__name__)
+
+# How soon a record of the training process is seen: 50 looks a second cost one read each.
+POLL_S = 0.02
+# After a refusal of the disk or the database.
+RETRY_S = 2.0
+# How long a process may take to obey `stop` before it is killed; a checkpoint in the making is whole or absent.
+STOP_GRACE_S = 20.0
+
+
+class Supervisor:
+    """One training process at a time. Used from the event loop's thread."""
+
+    def __init__(self, home: Home, store: Store, clock: Callable[[], float], monotonic: Callable[[], float]) -> None:
+        self._home = home
+        self._store = store
+        self._clock = clock
+        self._monotonic = monotonic
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._may_start = True
+        self._kill_at: float | None = None
+        # The job whose current attempt this daemon started; 0 if it adopted it, or came too late.
+        self._started_here = 0
+
+    def active(self) -> Job | None:
+        """The job that holds the machine."""
+        jobs = self._store.jobs(ACTIVE, limit=2)
+        assert len(jobs) <= 1, [job.id for job in jobs]
+        return jobs[0] if jobs else None
+
+    def wake(self) -> None:
+        """Look again now: what is stored has changed."""
+        self._wake.set()
+
+    def start_nothing(self) -> None:
+        """From now on start no training process; what lives is looked after as before."""
+        self._may_start = False
+
+    def stop(self) -> None:
+        """End `run` after one more turn. The training goes on."""
+        self._stopping = True
+        self.wake()
+
+    async def run(self) -> None:
+        """Turn after turn, until `stop`. A disk or a database that refuses is reported and tried again."""
+        self._recover()
+        while not self._stopping:
+            self._wake.clear()
+            try:
+                busy = self._turn()
+                pause_s = POLL_S if busy else None
+            except (OSError, sqlite3.Error) as error:
+                _log.error("the supervisor could not go on and tries again in %g s: %s", RETRY_S, error)
+                pause_s = RETRY_S
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self._wake.wait()
+        job = self.active()
+        if job:
+            self._take_in(job)
+
+    def _turn(self) -> bool:
+        """Take the next step; whether there may be another one soon."""
+        job = self.active()
+        if job is None:
+            following = self._store.next_in_turn() if self._may_start else None
+            if following is None:
+                return False
+            self._start(following)
+            return True
+        alive = process.is_training(self._home.job(job.id))
+        # In this order: what it wrote before it died is there when it is seen to be dead.
+        job = self._take_in(job)
+        if alive:
+            self._enforce_stop(job)
+        else:
+            self._settle(job)
+        return True
+
+    # Starting
+
+    def _recover(self) -> None:
+        """Put right what an earlier daemon left: tell an adopted process the wish again, unpark what was parked."""
+        job = self.active()
+        if job:
+            directory = self._home.job(job.id)
+            if process.is_training(directory):
+                _log.info("adopted %s (%s), process %s", job.id, job.name, job.process and job.process.pid)
+                write_desired(directory, job.desired)
+            else:
+                _log.warning("the training process of %s (%s) is gone", job.id, job.name)
+        for parked in self._store.jobs([JobState.PAUSED]):
+            if parked.parked:
+                with self._store.transaction() as tx:
+                    self._queue_again(tx, parked, "the daemon is back", self._clock())
+
+    def _queue_again(self, tx: Transaction, job: Job, reason: str, now: float) -> None:
+        head = self._store.head_position(job.priority)
+        change_state(tx, job, JobState.QUEUED, reason, now, position=head, parked=False)
+
+    def _start(self, job: Job) -> None:
+        fresh = {"attempt": job.attempt + 1, "journal_offset": 0, "journal_damaged": False, "exited": None}
+        with self._store.transaction() as tx:
+            job = change_state(tx, job, JobState.STARTING, "its turn", self._clock(), want=Want.RUN, **fresh)
+        self._kill_at = None
+        self._started_here = job.number
+        directory = self._home.job(job.id)
+        try:
+            self._prepare_directory(directory, job)
+            environment = process.training_environment(job.profile.threads)
+            started = process.start_training(directory, job.attempt, environment)
+        except OSError as error:
+            _log.error("%s (%s) could not be started: %s", job.id, job.name, error)
+            failure = JobError(Reason.PROCESS_DIED.value, f"the training process could not be started: {error}")
+            with self._store.transaction() as tx:
+                change_state(tx, job, JobState.FAILED, failure.message, self._clock(), error=failure)
+            return
+        with self._store.transaction() as tx:
+            tx.update_job(replace(job, process=started))
+        _log.info("started %s (%s), attempt %d, process %d", job.id, job.name, job.attempt, started.pid)
+
+    def _prepare_directory(self, directory: Path, job: Job) -> None:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not spec_path(directory).exists():
+            spec = Spec(job.id, job.recipe, job.data, str(self._home.data), job.settings, job.profile)
+            write_spec(directory, spec)
+        write_desired(directory, job.desired)
+
+    # While it lives
+
+    def _take_in(self, job: Job) -> Job:
+        """Store what the journal has beyond the last record that was stored."""
+        if job.journal_damaged:
+            return job
+        path = journal.journal_path(self._home.job(job.id), job.attempt)
+        entries: list[journal.Entry] = []
+        try:
+            for entry in journal.read_journal(path, job.journal_offset):
+                entries.append(entry)  # noqa: PERF402 - what was read before the damage counts
+        except journal.JournalDamagedError as damage:
+            job = ingest(self._store, job, entries, self._clock())
+            job = replace(job, journal_damaged=True)
+            _log.error("%s", damage)
+            with self._store.transaction() as tx:
+                notice(tx, job, self._clock(), event_pb2.SEVERITY_ERROR, str(damage))
+                tx.update_job(job)
+            return job
+        return ingest(self._store, job, entries, self._clock())
+
+    def _enforce_stop(self, job: Job) -> None:
+        """Kill a process that does not obey `stop`."""
+        if job.want != Want.STOP:
+            return
+        now = self._monotonic()
+        if self._kill_at is None:
+            self._kill_at = now + STOP_GRACE_S
+        elif now >= self._kill_at and job.process:
+            _log.warning("%s does not stop: killing process %d", job.id, job.process.pid)
+            process.kill(job.process)
+            self._kill_at = now + STOP_GRACE_S
+
+    # When it is gone
+
+    def _settle(self, job: Job) -> None:
+        """Move a job on whose training process has ended."""
+        ending = process.reap(job.process) if job.process else ""
+        now = self._clock()
+        with self._store.transaction() as tx:
+            match job.exited:
+                case None:
+                    self._settle_lost(tx, job, ending, now)
+                case journal.Exited(outcome="succeeded"):
+                    change_state(tx, job, JobState.SUCCEEDED, "trained to the end", now)
+                case journal.Exited(outcome="failed") as said:
+                    failure = JobError(said.code, said.message, said.hint)
+                    change_state(tx, job, JobState.FAILED, said.message, now, error=failure)
+                case journal.Exited(outcome="stopped"):
+                    change_state(tx, job, JobState.CANCELLED, "cancelled", now)
+                case journal.Exited(outcome="yielded"):
+                    self._settle_yielded(tx, job, now)
+        _log.info("%s (%s) ended: %s", job.id, job.name, job.exited.outcome if job.exited else ending or "lost")
+
+    def _settle_yielded(self, tx: Transaction, job: Job, now: float) -> None:
+        if job.want == Want.STOP:
+            change_state(tx, job, JobState.CANCELLED, "cancelled", now)
+        elif job.state == JobState.YIELDING:
+            reason = "parked: the daemon stopped" if job.parked else "paused"
+            change_state(tx, job, JobState.PAUSED, reason, now, parked=job.parked)
+        else:
+            # Nobody asked through us: the process got SIGTERM, because the machine goes down or somebody typed kill.
+            why = "its training process was asked to end (SIGTERM)"
+            job = change_state(tx, job, JobState.YIELDING, why, now)
+            job = change_state(tx, job, JobState.PAUSED, why, now)
+            self._queue_again(tx, job, why, now)
+
+    def _settle_lost(self, tx: Transaction, job: Job, ending: str, now: float) -> None:
+        """The process ended without a last word."""
+        how = f"its training process ended without a word ({ending or 'unseen by this daemon'})"
+        if job.want == Want.STOP:
+            change_state(tx, job, JobState.CANCELLED, "cancelled", now)
+        elif job.state == JobState.YIELDING:
+            reason = f"paused, but {how}: it will go on from its newest checkpoint"
+            change_state(tx, job, JobState.PAUSED, reason, now, parked=job.parked)
+        elif self._started_here != job.number:
+            self._queue_again(tx, job, how, now)
+        else:
+            hint = (
+                f"m1ctl retry {job.name} goes on from its newest checkpoint; m1ctl logs {job.name} has its last words"
+            )
+            failure = JobError(Reason.PROCESS_DIED.value, how, hint)
+            change_state(tx, job, JobState.FAILED, how, now, error=failure)
