@@ -1,0 +1,71 @@
+"""The training process's command line. `describe` and `prepare` import no torch.
+
+python -m m1train describe
+python -m m1train prepare --data-root DIR --source NAME_OR_PATH [--name NAME]
+python -m m1train run JOBDIR [--attempt N]
+python -m m1train cifar --data digits --epochs 1 [--set lr=0.01 ...] [--out DIR]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from m1.errors import ExitCode, M1Error, Reason
+
+from m1train.recipes import DECLARATIONS
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status."""
+    parser = argparse.ArgumentParser("python -m m1train", description="The training process of m1d.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("describe", help="print every recipe and its settings as JSON")
+    prepare = commands.add_parser("prepare", help="read a data set into the cache; prints JSON lines")
+    prepare.add_argument("--data-root", required=True)
+    prepare.add_argument("--source", required=True, help="a data set's name or an absolute path")
+    prepare.add_argument("--name", default="", help="import it under this name")
+    run = commands.add_parser("run", help="run a job's directory (what the daemon starts)")
+    run.add_argument("directory")
+    run.add_argument("--attempt", type=int, help="the number of this attempt; left out: the next one")
+    for declaration in DECLARATIONS.values():
+        recipe = commands.add_parser(declaration.name, help=f"train without a daemon: {declaration.summary}")
+        recipe.add_argument("--data", default=declaration.default_data, help="a data set's name or a path")
+        recipe.add_argument("--epochs", help="the same as --set epochs=N")
+        recipe.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting")
+        recipe.add_argument("--out", help="the job's directory; the same one again goes on from its newest checkpoint")
+        recipe.add_argument("--threads", type=int, help="threads to compute with; left out: torch's own choice")
+        recipe.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
+    chosen = parser.parse_args(arguments)
+    try:
+        # Each command imports what it needs: describing takes no numpy, preparing no torch.
+        if chosen.command == "describe":
+            from m1train.commands import describe
+
+            return describe()
+        if chosen.command == "prepare":
+            from m1train.commands import prepare_data
+
+            return prepare_data(chosen.data_root, chosen.source, chosen.name)
+        if chosen.command == "run":
+            from m1train.commands import run_directory
+
+            return run_directory(chosen.directory, chosen.attempt)
+        from m1train.commands import train_alone
+
+        settings = dict(pair.partition("=")[::2] for pair in chosen.set)
+        if chosen.epochs is not None:
+            settings["epochs"] = chosen.epochs
+        return train_alone(chosen.command, chosen.data, settings, chosen.out, chosen.threads, chosen.dtype)
+    except M1Error as error:
+        sys.stderr.write(f"m1train: {error}\n")
+        return error.exit_code
+    except ImportError as error:
+        missing = M1Error(Reason.TORCH_MISSING, f"a library is missing ({error})", "pip install 'm1d[daemon]'")
+        sys.stderr.write(f"m1train: {missing}\n")
+        return ExitCode.ERROR
+
+
+if __name__ == "__main__":
+    sys.exit(main())

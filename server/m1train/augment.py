@@ -1,0 +1,109 @@
+"""Augmentation by batch: what torchvision's transforms do to one image, done to B of them at once.
+
+Images are [B, H, W, 3], channels last, so that the finished batch is a channels_last tensor without a copy. Each
+function takes the parameters of every sample; `AugmentationSpread.draw` makes them of a Draw. Geometry and blending
+follow torchvision.transforms.functional (0.29) on float tensors, and the tests hold them against it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from m1train.randomness import Draw, Stream
+
+# ITU-R 601-2 luma, as torchvision's rgb_to_grayscale has it.
+_LUMA = (0.2989, 0.587, 0.114)
+# The six orders of brightness (0), contrast (1) and saturation (2).
+_ORDERS = np.array([(0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)])
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """The parameters of a batch of B images."""
+
+    flip: NDArray[np.bool_]
+    """[B]: mirrored left to right."""
+    degrees: NDArray[np.float32]
+    """[B]: turned counter-clockwise."""
+    factors: NDArray[np.float32]
+    """[B, 3]: of brightness, contrast and saturation; 1 changes nothing."""
+    order: NDArray[np.int64]
+    """[B, 3]: which of the three comes first, second and third."""
+
+
+@dataclass(frozen=True)
+class AugmentationSpread:
+    """How far the parameters may go."""
+
+    flip: float
+    rotation_degrees: float
+    brightness: float
+    contrast: float
+    saturation: float
+
+    def draw(self, draw: Draw) -> Augmentation:
+        """The batch's parameters: uniform in ±rotation_degrees and in [max(0, 1-x), 1+x] of each factor."""
+        u = draw.uniforms(Stream.AUGMENTATION, 6)
+        spread = np.array((self.brightness, self.contrast, self.saturation), np.float32)
+        low = np.maximum(np.float32(0), 1 - spread)
+        return Augmentation(
+            flip=u[:, 0] < self.flip,
+            degrees=(2 * u[:, 1] - 1) * np.float32(self.rotation_degrees),
+            factors=low + u[:, 2:5] * (1 + spread - low),
+            order=_ORDERS[np.minimum((u[:, 5] * 6).astype(np.int64), 5)],
+        )
+
+
+def flipped_and_rotated(images: Tensor, flip: NDArray[np.bool_], degrees: NDArray[np.float32]) -> Tensor:
+    """Mirror, then turn about the centre: [B, H, W, 3]; the nearest pixel, black outside, as RandomRotation does."""
+    batch, height, width, channels = images.shape
+    angle = np.radians(degrees.astype(np.float64))
+    cos = torch.from_numpy(np.cos(angle).astype(np.float32))[:, None, None]
+    sin = torch.from_numpy(np.sin(angle).astype(np.float32))[:, None, None]
+    x = torch.arange(width, dtype=torch.float32)[None, None, :] - (width - 1) / 2
+    y = torch.arange(height, dtype=torch.float32)[None, :, None] - (height - 1) / 2
+    # Where each pixel of the result comes from: the inverse rotation, y pointing down.
+    from_x = (cos * x - sin * y + (width - 1) / 2).round_().to(torch.int32)
+    from_y = (sin * x + cos * y + (height - 1) / 2).round_().to(torch.int32)
+    outside = (from_x < 0) | (from_x >= width) | (from_y < 0) | (from_y >= height)
+    mirrored = torch.from_numpy(flip)[:, None, None]
+    from_x = torch.where(mirrored, width - 1 - from_x, from_x)
+    first = (torch.arange(batch, dtype=torch.int32) * (height * width))[:, None, None]
+    # One black pixel stands behind the last image: where the outside comes from.
+    source = torch.where(outside, batch * height * width, first + from_y * width + from_x)
+    pixels = torch.cat((images.reshape(-1, channels), images.new_zeros(1, channels)))
+    return pixels.index_select(0, source.flatten()).view(batch, height, width, channels)
+
+
+def jittered(images: Tensor, factors: NDArray[np.float32], order: NDArray[np.int64]) -> Tensor:
+    """Brightness, contrast and saturation of float images in [0, 1], each sample in its own order: [B, H, W, 3].
+
+    All three blend the image with another one: black, its mean grey, its grey (torchvision's `_blend`).
+    """
+    rows = np.arange(len(order))
+    luma = torch.tensor(_LUMA, dtype=images.dtype)
+    for turn in order.T:
+        ratio = torch.from_numpy(factors[rows, turn])[:, None, None, None]
+        grey = images @ luma
+        mean = grey.mean(dim=(1, 2), keepdim=True)
+        is_contrast = torch.from_numpy(turn == 1)[:, None, None]
+        is_saturation = torch.from_numpy(turn == 2)[:, None, None]
+        other = torch.where(is_saturation, grey, torch.where(is_contrast, mean, torch.zeros_like(mean)))
+        images = torch.addcmul((1 - ratio) * other[..., None], images, ratio).clamp_(0, 1)
+    return images
+
+
+def normalised(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """From [B, H, W, 3] in [0, 1] to zero mean and unit deviation of each channel."""
+    scale = 1 / torch.tensor(std, dtype=torch.float32)
+    return torch.addcmul(-torch.tensor(mean, dtype=torch.float32) * scale, images, scale)
+
+
+def as_floats(images: Tensor) -> Tensor:
+    """From uint8 to float32 in [0, 1]."""
+    return images.to(torch.float32).mul_(1 / 255)

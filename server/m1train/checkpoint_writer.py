@@ -1,0 +1,148 @@
+"""Writes checkpoints in a thread of its own: the training stops only as long as copying the state takes.
+
+The loop hands over copies and goes on; the file work, the journal record and the removal of what is not kept happen
+here, one checkpoint after the other. At most one waits while another is written, so memory holds two copies at most.
+A checkpoint that cannot be written is a notice; whoever needs it durable asks `wait_for`.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from m1.errors import M1Error, Reason
+from m1.journal import CheckpointRemoved, CheckpointWritten, JournalWriter, Notice
+
+from m1train import checkpoint
+from m1train.checkpoint import Best, Checkpoint, State, Tensors
+from m1train.disk import out_of_space
+
+ACCURACY = "val/accuracy"
+
+
+@dataclass(frozen=True)
+class _Task:
+    state: State
+    tensors: tuple[Tensors, Tensors] | None
+    """Weights and optimizer; None when the checkpoint of the step is there or on its way: it is only announced."""
+
+
+class CheckpointWriter:
+    """The thread and its queue. Used by the loop's thread alone."""
+
+    def __init__(self, directory: Path, journal: JournalWriter, keep: int, resumed: Checkpoint | None) -> None:
+        self._directory = directory
+        self._journal = journal
+        self._keep = keep
+        self._best = resumed.state.best if resumed else None
+        self._durable: dict[int, Checkpoint] = {resumed.state.step: resumed} if resumed else {}
+        self._submitted = set(self._durable)
+        self._failure: BaseException | None = None
+        self._tasks: queue.Queue[_Task | None] = queue.Queue(maxsize=1)
+        self._thread = threading.Thread(target=self._work, name="checkpoints", daemon=True)
+        self._thread.start()
+
+    def has(self, step: int) -> bool:
+        """Whether the checkpoint of a step is there or on its way: it need not be copied again."""
+        return step in self._submitted
+
+    def write(self, state: State, weights: Tensors, optimizer: Tensors) -> None:
+        """Have a checkpoint written. The tensors are the writer's from now on."""
+        self._submitted.add(state.step)
+        self._tasks.put(_Task(state, (weights, optimizer)))
+
+    def announce(self, state: State) -> None:
+        """Have a checkpoint that is there, or on its way, announced again: for a request, or with its validation."""
+        self._tasks.put(_Task(state, None))
+
+    def wait_for(self, step: int) -> None:
+        """Return when the checkpoint of a step is durable and announced.
+
+        Raises:
+            M1Error: DISK_FULL or NOT_ALLOWED, when it could not be written.
+        """
+        self._tasks.join()
+        self._raise_unexpected()
+        if step in self._durable:
+            return
+        full = out_of_space(self._failure)
+        raise M1Error(
+            Reason.DISK_FULL if full else Reason.NOT_ALLOWED,
+            f"the checkpoint of step {step} could not be written ({self._failure})",
+            "free some space and retry the job: it goes on from its newest checkpoint",
+        )
+
+    def close(self) -> None:
+        """Finish what is queued, and end the thread."""
+        self._tasks.put(None)
+        self._thread.join()
+        self._raise_unexpected()
+
+    def _raise_unexpected(self) -> None:
+        if self._failure is not None and not isinstance(self._failure, OSError):
+            raise self._failure
+
+    def _work(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            try:
+                self._perform(task)
+            except OSError as error:
+                self._failed(task.state.step, error)
+            except BaseException as error:  # noqa: BLE001 - handed to the loop's thread, which raises it
+                self._failure = error
+                self._submitted.discard(task.state.step)
+            finally:
+                self._tasks.task_done()
+        self._tasks.task_done()
+
+    def _failed(self, step: int, error: OSError) -> None:
+        self._failure = error
+        self._submitted.discard(step)
+        consequence = "the training goes on without it"
+        self._journal.append(
+            Notice("error", f"the checkpoint of step {step} could not be written ({error}): {consequence}")
+        )
+
+    def _perform(self, task: _Task) -> None:
+        state = replace(task.state, best=self._better(task.state.step, task.state.validation))
+        if task.tensors is not None:
+            self._durable[state.step] = checkpoint.write(self._directory, state, *task.tensors)
+        elif state.step in self._durable:
+            self._durable[state.step] = replace(self._durable[state.step], state=state)
+        else:
+            return  # its writing failed, and was reported
+        self._best = state.best
+        self._journal.append(announcement(self._durable[state.step]))
+        self._remove_the_others()
+
+    def _better(self, step: int, validation: Mapping[str, float]) -> Best | None:
+        if ACCURACY in validation and (self._best is None or validation[ACCURACY] > self._best.accuracy):
+            return Best(step, validation[ACCURACY])
+        return self._best
+
+    def _remove_the_others(self) -> None:
+        there = checkpoint.steps(self._directory)
+        for step in sorted(set(there) - checkpoint.kept(there, self._keep, self._best.step if self._best else None)):
+            # First said, then done: a kill in between leaves one too many, which the next removal finds.
+            self._journal.append(CheckpointRemoved(step))
+            checkpoint.remove(self._directory, step)
+            self._durable.pop(step, None)
+            self._submitted.discard(step)
+
+
+def announcement(written: Checkpoint) -> CheckpointWritten:
+    """The journal's record of a checkpoint."""
+    state = written.state
+    return CheckpointWritten(
+        step=state.step,
+        epoch=state.epoch,
+        size_bytes=written.size_bytes,
+        weights_sha256=written.weights_sha256,
+        metrics=dict(state.validation),
+        best=state.best is not None and state.best.step == state.step,
+        request=state.request,
+        time=state.time,
+    )

@@ -1,0 +1,65 @@
+"""From what a job calls its data (a name or a path) to a data set in the cache."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from m1.datasets import BUILT_IN, check_source
+from m1.errors import M1Error, Reason
+
+from m1train.dataset.archive import Archive
+from m1train.dataset.cache import build, newest
+from m1train.dataset.cifar10 import Cifar10
+from m1train.dataset.digits import Digits
+from m1train.dataset.folder import Folder
+from m1train.dataset.sample import Progress, Source, bad_data
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+
+
+def prepare(data_root: Path, data: str, progress: Progress, name: str = "") -> Path:
+    """The cached data set's directory, read first where the cache does not have it; with a name, imported under it.
+
+    Raises:
+        M1Error: DATASET_NOT_FOUND, INVALID_NAME, BAD_DATA, DOWNLOAD_FAILED, DISK_FULL.
+    """
+    if name:
+        _check_name(name)
+    if os.path.isabs(data):
+        known = newest(data_root, name or data)
+        if known is not None and not os.path.exists(data):
+            return known  # the source is gone, and what was read of it is still here
+        check_source(data_root, data)
+        return build(data_root, name or data, _from_path(Path(data)), progress)
+    check_source(data_root, data)
+    if name and name != data:
+        raise M1Error(Reason.INVALID_ARGUMENT, f'"{data}" is a data set already', "import takes a path", field="source")
+    known = newest(data_root, data)
+    if known is not None:
+        return known
+    if data not in BUILT_IN:
+        raise bad_data(data, "was read by another version of m1d", "import it again with m1ctl data import")
+    return build(data_root, data, Digits() if data == "digits" else _cifar10(data_root), progress)
+
+
+def _cifar10(data_root: Path) -> Source:
+    data_root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return Cifar10(data_root)
+
+
+def _from_path(path: Path) -> Source:
+    return Folder(path) if path.is_dir() else Archive(path)
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name) or name == "digits":
+        problem = "is built in" if name == "digits" else "is not a name for a data set"
+        raise M1Error(
+            Reason.INVALID_NAME,
+            f'"{name}" {problem}',
+            "take letters, digits, dot, dash and underscore, 63 at most",
+            field="name",
+            value=name,
+        )

@@ -1,0 +1,100 @@
+"""How the machine runs the training: threads, device, number format, memory layout, and what of it affects bits."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import platform
+import sys
+from dataclasses import dataclass
+
+import torch
+from m1.errors import M1Error, Reason
+from m1.jobdir import Profile
+from torch import Tensor
+
+# <sys/qos.h>: QOS_CLASS_USER_INITIATED. Threads inherit the class of the thread that makes them.
+_QOS_CLASS_USER_INITIATED = 0x19
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_MEMORY_FORMATS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
+
+
+@dataclass(frozen=True)
+class Device:
+    """The profile, as torch takes it."""
+
+    device: torch.device
+    dtype: torch.dtype
+    memory_format: torch.memory_format
+    notice: str = ""
+    """A sentence for the person, when it is not quite what the profile asked for."""
+
+    def model(self, model: torch.nn.Module) -> torch.nn.Module:
+        """The model, in place."""
+        moved: torch.nn.Module = model.to(self.device, memory_format=self.memory_format)  # type: ignore[call-overload]
+        return moved
+
+    def inputs(self, images: Tensor) -> Tensor:
+        """A batch of images [B, C, H, W], in place."""
+        return images.to(self.device).contiguous(memory_format=self.memory_format)
+
+    def labels(self, labels: Tensor) -> Tensor:
+        """A batch of labels [B], in place."""
+        return labels.to(self.device)
+
+    def autocast(self) -> contextlib.AbstractContextManager[object]:
+        """The context of the forward pass."""
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32)
+
+
+def set_up(profile: Profile) -> Device:
+    """Apply the profile to this process. Call it before torch computes anything: its threads are made once.
+
+    Raises:
+        M1Error: INVALID_ARGUMENT for a word that is unknown, UNSUPPORTED for a device that is not there.
+    """
+    _check("dtype", profile.dtype, list(_DTYPES))
+    _check("memory_format", profile.memory_format, list(_MEMORY_FORMATS))
+    _check("device", profile.device, ["cpu", "mps", "cuda"])
+    there = {"cpu": True, "mps": torch.backends.mps.is_available(), "cuda": torch.cuda.is_available()}
+    if not there[profile.device]:
+        found = ", ".join(name for name, available in there.items() if available)
+        message = f'torch finds no device "{profile.device}" here'
+        raise M1Error(Reason.UNSUPPORTED, message, f"there is {found}", field="profile.device", value=profile.device)
+    _set_quality_of_service()
+    torch.set_num_threads(profile.threads)
+    torch.set_num_interop_threads(profile.interop_threads)
+    memory_format, notice = _MEMORY_FORMATS[profile.memory_format], ""
+    if profile.device == "mps" and memory_format is torch.channels_last:
+        # BatchNorm's backward gives wrong gradients there (pytorch#175189).
+        memory_format, notice = torch.contiguous_format, "channels_last is wrong on mps: trained in contiguous memory"
+    return Device(torch.device(profile.device), _DTYPES[profile.dtype], memory_format, notice)
+
+
+def fingerprint(profile: Profile) -> dict[str, str | int]:
+    """What of this machine and its profile affects the bits of what is trained."""
+    return {
+        "torch": torch.__version__,
+        "machine": f"{platform.system()} {platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
+        "device": profile.device,
+        "threads": profile.threads,
+        "interop_threads": profile.interop_threads,
+        "dtype": profile.dtype,
+        "memory_format": profile.memory_format,
+    }
+
+
+def _check(field: str, value: str, known: list[str]) -> None:
+    if value not in known:
+        message = f'the profile\'s {field}="{value}" is unknown'
+        hint = f"one of {', '.join(known)}"
+        raise M1Error(Reason.INVALID_ARGUMENT, message, hint, field=f"profile.{field}", value=value)
+
+
+def _set_quality_of_service() -> None:
+    """On macOS, ask for the fast cores: a process that launchd's agent started would otherwise inherit its class."""
+    if sys.platform == "darwin":
+        libc = ctypes.CDLL(None, use_errno=True)
+        result = libc.pthread_set_qos_class_self_np(ctypes.c_uint(_QOS_CLASS_USER_INITIATED), ctypes.c_int(0))
+        if result != 0:
+            raise OSError(result, "pthread_set_qos_class_self_np")

@@ -1,0 +1,257 @@
+"""The training loop, from wherever it stands to its end.
+
+Where it stands is two counters: steps done and epochs validated. What comes next is a pure function of them (`due`),
+so a training that was interrupted (within an epoch, at its end, in a validation, in the test) goes on by the same
+code as one that was not. Between two steps, and between two batches of an evaluation, it heeds what the daemon wants:
+
+    stop    leave
+    yield   write a checkpoint, leave when it is durable; when it cannot be written, fail, and say so
+    hold    say so, wait, say when it goes on; checkpoint requests are served meanwhile
+    checkpoint = n   have one written, while the training goes on; or announce the one of this step again
+
+The test comes after the last checkpoint, so an interrupted test is repeated, on the same weights.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from m1.errors import M1Error, Reason
+from m1.jobdir import Want
+from m1.journal import Continued, Held, JournalWriter, Metrics, Phase, Plan, Report
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+from torch.optim import Optimizer
+
+from m1train.batches import Batches
+from m1train.checkpoint import State
+from m1train.checkpoint_writer import CheckpointWriter
+from m1train.control import Control, Leave
+from m1train.dataset.cache import Dataset, Split
+from m1train.device import Device
+from m1train.evaluation import Evaluation, evaluate
+from m1train.metrics import accuracy, class_accuracy
+from m1train.recipe import Recipe
+from m1train.stopwatch import Stopwatch
+from m1train.training_state import snapshot
+
+log = logging.getLogger(__name__)
+
+
+class Duty(enum.Enum):
+    """What comes next."""
+
+    TRAIN = "train"
+    VALIDATE = "validate"
+    CHECKPOINT = "checkpoint"
+    TEST = "test"
+    FINISH = "finish"
+
+
+@dataclass
+class Position:
+    """Where the training stands."""
+
+    step: int = 0
+    validated_epochs: int = 0
+    validation: Mapping[str, float] = field(default_factory=dict)
+    """Of the weights as they are now; empty after the next step."""
+    request: int = 0
+    saved: tuple[int, int] = (-1, -1)
+    """Steps and validated epochs of the last checkpoint."""
+    tested: bool = False
+
+
+def due(position: Position, steps_per_epoch: int, epochs: int, checkpoint_every_epochs: int, validates: bool) -> Duty:
+    """What comes next at a position."""
+    epoch, rest = divmod(position.step, steps_per_epoch)
+    if validates and position.validated_epochs < epoch:
+        return Duty.VALIDATE
+    every = checkpoint_every_epochs or epochs
+    at_checkpoint = rest == 0 and epoch > 0 and (epoch % every == 0 or epoch == epochs)
+    if at_checkpoint and position.saved != (position.step, position.validated_epochs):
+        return Duty.CHECKPOINT
+    if epoch < epochs:
+        return Duty.TRAIN
+    return Duty.FINISH if position.tested else Duty.TEST
+
+
+@dataclass
+class Loop:
+    """A training with all that it works on."""
+
+    recipe: Recipe
+    device: Device
+    model: nn.Module
+    optimizer: Optimizer
+    dataset: Dataset
+    batches: Batches
+    validation_images: NDArray[np.int64]
+    position: Position
+    fingerprint: Mapping[str, str | int]
+    control: Control
+    journal: JournalWriter
+    writer: CheckpointWriter
+
+    def run(self) -> None:
+        """Train to the end, with the last checkpoint durable.
+
+        Raises:
+            Leave: the daemon wants this process to go.
+            M1Error: NOT_FINITE; DISK_FULL for a checkpoint that must be durable.
+        """
+        config, position, steps_per_epoch = self.recipe.config, self.position, self.batches.steps_per_epoch
+        self.journal.append(
+            Plan(position.step, position.step // steps_per_epoch, config.epochs * steps_per_epoch, config.epochs)
+        )
+        self._stopwatch = Stopwatch(time.perf_counter)
+        self._parameters = list(self.model.parameters())
+        phase = None
+        while True:
+            self._heed()
+            every, validates = config.checkpoint_every_epochs, len(self.validation_images) > 0
+            duty = due(position, steps_per_epoch, config.epochs, every, validates)
+            if duty is not phase and duty in (Duty.TRAIN, Duty.VALIDATE, Duty.TEST):
+                self.journal.append(Phase(duty.value))
+                phase = duty
+            match duty:
+                case Duty.TRAIN:
+                    self._step()
+                case Duty.VALIDATE:
+                    self._validate()
+                case Duty.CHECKPOINT:
+                    self._checkpoint()
+                case Duty.TEST:
+                    self._test()
+                case Duty.FINISH:
+                    self.writer.wait_for(position.step)
+                    return
+
+    def _step(self) -> None:
+        position, watch = self.position, self._stopwatch
+        epoch, i = divmod(position.step, self.batches.steps_per_epoch)
+        batch = self.batches.batch(epoch, i)
+        with watch.step(len(batch.labels)):
+            with watch.phase("data"):
+                inputs = self.device.inputs(self.recipe.training_inputs(batch.images, batch.draw))
+                labels = self.device.labels(batch.labels)
+            with watch.phase("forward"):
+                with self.device.autocast():
+                    logits = self.model(inputs, batch.draw)
+                    loss = self.recipe.loss(logits, labels)
+                loss_value = self._finite("loss", loss)
+            with watch.phase("backward"):
+                loss.backward()  # type: ignore[no-untyped-call]
+                norm = self._finite("gradient's norm", clip_grad_norm_(self._parameters, self.recipe.clip_norm))
+            with watch.phase("optimizer"):
+                lr = self.recipe.lr(epoch)
+                for group in self.optimizer.param_groups:
+                    group["lr"] = lr
+                self.optimizer.step()
+                self.optimizer.zero_grad()
+        position.step += 1
+        position.validation = {}
+        if position.step % self.recipe.config.metrics_every == 0:
+            right = int((logits.argmax(1) == labels).sum())
+            values = {"loss": loss_value, "accuracy": right / len(labels), "lr": lr, "grad_norm": norm}
+            self._record({f"train/{key}": value for key, value in values.items()} | watch.read())
+
+    def _finite(self, what: str, value: Tensor) -> float:
+        number = value.item()
+        if not math.isfinite(number):
+            step = self.position.step + 1
+            message = f"the {what} became {number} at step {step}, and the training stopped before it"
+            raise M1Error(Reason.NOT_FINITE, message, "try a smaller lr, or another seed", field="settings.lr")
+        return number
+
+    def _validate(self) -> None:
+        began = time.perf_counter()
+        result = self._evaluate(self.dataset.train, self.validation_images)
+        self._finite_loss("validation", result)
+        self.position.validated_epochs = self.position.step // self.batches.steps_per_epoch
+        self.position.validation = {"val/loss": result.loss, "val/accuracy": accuracy(result.confusion)}
+        self._record(self.position.validation)
+        log.info(
+            "epoch %d of %d (step %d): validation loss %.4f, accuracy %.2f %% (%.1f s)",
+            self.position.validated_epochs,
+            self.recipe.config.epochs,
+            self.position.step,
+            result.loss,
+            100 * accuracy(result.confusion),
+            time.perf_counter() - began,
+        )
+
+    def _test(self) -> None:
+        split = self.dataset.test
+        result = self._evaluate(split, np.arange(len(split.labels)))
+        self._finite_loss("test", result)
+        self._record({"test/loss": result.loss, "test/accuracy": accuracy(result.confusion)})
+        classes = list(self.dataset.manifest.classes)
+        self.journal.append(Report(classes, class_accuracy(result.confusion), result.confusion.tolist()))
+        self.position.tested = True
+        log.info(
+            "test: loss %.4f, accuracy %.2f %% of %d images",
+            result.loss,
+            100 * accuracy(result.confusion),
+            len(split.labels),
+        )
+
+    def _evaluate(self, split: Split, indices: NDArray[np.int64]) -> Evaluation:
+        n_classes = len(self.dataset.manifest.classes)
+        return evaluate(self.recipe, self.model, self.device, split, indices, n_classes, self._heed)
+
+    def _finite_loss(self, what: str, result: Evaluation) -> None:
+        if not math.isfinite(result.loss):
+            message = f"the {what} loss is {result.loss} after step {self.position.step}"
+            raise M1Error(Reason.NOT_FINITE, message, "try a smaller lr, or another seed", field="settings.lr")
+
+    def _record(self, values: Mapping[str, float]) -> None:
+        epoch = self.position.step // self.batches.steps_per_epoch
+        self.journal.append(Metrics(self.position.step, epoch, dict(values)))
+
+    def _checkpoint(self) -> None:
+        position = self.position
+        state = State(
+            step=position.step,
+            epoch=position.step // self.batches.steps_per_epoch,
+            validated_epochs=position.validated_epochs,
+            validation=dict(position.validation),
+            request=position.request,
+            best=None,  # the writer knows it
+            fingerprint=self.fingerprint,
+            time=time.time(),
+        )
+        if self.writer.has(position.step):
+            self.writer.announce(state)
+        else:
+            self.writer.write(state, *snapshot(self.model, self.optimizer))
+        position.saved = (position.step, position.validated_epochs)
+
+    def _heed(self) -> None:
+        held = False
+        while True:
+            desired = self.control.look()
+            if desired.want is Want.STOP:
+                raise Leave("stopped")
+            wanted = desired.checkpoint > self.position.request
+            self.position.request = max(desired.checkpoint, self.position.request)
+            if wanted or desired.want is Want.YIELD:
+                self._checkpoint()
+            if desired.want is Want.YIELD:
+                self.writer.wait_for(self.position.step)
+                raise Leave("yielded")
+            if desired.want is Want.RUN:
+                if held:
+                    self.journal.append(Continued(self.position.step))
+                return
+            if not held:
+                self.journal.append(Held(self.position.step))
+                held = True
+            self.control.rest()

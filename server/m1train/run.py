@@ -1,0 +1,266 @@
+"""One attempt at a job: from its directory to its last record.
+
+Everything is wired here, and every way in which it can end becomes an Exited record here. Exactly one process runs
+this for a job at a time: the one that holds the job's lock.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import signal
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from m1.errors import M1Error, Reason
+from m1.jobdir import Spec, Want, checkpoint_path, checkpoints_path
+from m1.journal import CheckpointRemoved, Exited, JournalWriter, Notice, Phase, Started
+from numpy.typing import NDArray
+
+from m1train import recipes
+from m1train.config import TrainingConfig
+from m1train.control import Control, Leave
+from m1train.dataset.cache import Dataset, open_dataset
+from m1train.dataset.prepare import prepare
+from m1train.dataset.sample import bad_data
+from m1train.disk import out_of_space
+from m1train.randomness import initial_weights, validation_split
+
+if TYPE_CHECKING:
+    from m1train.checkpoint import Loaded
+
+log = logging.getLogger(__name__)
+
+_PROGRESS_INTERVAL_S = 0.1
+# Settings that say what is recorded and stored, not what is trained.
+_WITHOUT_EFFECT_ON_BITS = ("metrics_every", "checkpoint_every_epochs", "keep_checkpoints")
+
+
+def run_attempt(directory: Path, spec: Spec, journal: JournalWriter) -> Exited:
+    """Train until the job is done or this process shall go; the result is journalled and returned. Never raises."""
+    control = Control(directory)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: control.terminate())
+    try:
+        _attempt(directory, spec, journal, control)
+        exited = Exited("succeeded")
+    except Leave as leave:
+        exited = Exited(leave.outcome)
+    except Exception as error:  # noqa: BLE001 - the last one that can say what happened
+        exited = _failure(error)
+    log.info("%s%s", exited.outcome, f": {exited.message}" if exited.message else "")
+    journal.append(exited)
+    journal.close()
+    return exited
+
+
+def _failure(error: Exception) -> Exited:
+    if isinstance(error, M1Error):
+        return Exited("failed", error.reason.value, error.message, error.hint)
+    log.error("%s", "".join(traceback.format_exception(error)))
+    if out_of_space(error):
+        return Exited("failed", Reason.DISK_FULL, f"the disk is full ({error})", "free some space and retry the job")
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate" in str(error):
+        hint = "take a smaller batch_size, or close something large"
+        return Exited("failed", Reason.OUT_OF_MEMORY, f"the memory did not suffice ({_first_line(error)})", hint)
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    message = f"{type(error).__name__}: {_first_line(error)} ({Path(where.filename).name}:{where.lineno})"
+    return Exited("failed", Reason.INTERNAL, message, "the job's log has the whole traceback")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n", 1)[0]
+
+
+def _attempt(directory: Path, spec: Spec, journal: JournalWriter, control: Control) -> None:
+    try:
+        import torch
+    except ImportError as error:
+        journal.append(Started(os.getpid(), None))
+        message = f"torch cannot be imported ({error})"
+        raise M1Error(Reason.TORCH_MISSING, message, "pip install 'm1d[daemon]'") from error
+    from m1train import checkpoint, device
+    from m1train.batches import Batches
+    from m1train.checkpoint_writer import CheckpointWriter, announcement
+    from m1train.loop import Loop, Position
+    from m1train.training_state import restore
+
+    checkpoints_path(directory).mkdir(mode=0o700, exist_ok=True)
+    checkpoint.remove_temporary(directory)
+    loaded, damaged = _newest_checkpoint(directory)
+    state = loaded.checkpoint.state if loaded else None
+    journal.append(Started(os.getpid(), state.step if state else None))
+    for step, problem in damaged:
+        name = checkpoint.set_aside(directory, step)
+        _notice(journal, "warning", f"the checkpoint of step {step} is damaged ({problem}) and was set aside as {name}")
+        journal.append(CheckpointRemoved(step))
+    if loaded:
+        # Said again: its writer may have been killed before it could say it.
+        journal.append(announcement(loaded.checkpoint))
+
+    recipe = recipes.load(spec.recipe, spec.settings)
+    place = device.set_up(spec.profile)
+    if place.notice:
+        _notice(journal, "warning", place.notice)
+    dataset = _dataset(spec, journal, control)
+    config = recipe.config
+    training, validation = _split(dataset, config, journal)
+    batches = Batches(dataset.train, training, config.batch_size, config.seed)
+    with initial_weights(config.seed):
+        model = recipe.model(len(dataset.manifest.classes))
+    model = place.model(model)
+    optimizer = recipe.optimizer(model)
+    fingerprint = device.fingerprint(spec.profile) | _content_fingerprint(spec.recipe, config, dataset)
+    position = Position()
+    if loaded and state:
+        try:
+            restore(model, optimizer, loaded.weights, loaded.optimizer)
+        except checkpoint.BadCheckpointError as error:
+            message = f"the checkpoint of step {state.step} does not fit this job: {error}"
+            hint = f"remove {checkpoint_path(directory, state.step)}, or submit the job anew"
+            raise M1Error(Reason.BAD_CHECKPOINT, message, hint) from error
+        _compare(state.fingerprint, fingerprint, state.step, journal)
+        position = Position(
+            step=state.step,
+            validated_epochs=state.validated_epochs,
+            validation=state.validation,
+            request=state.request,
+            saved=(state.step, state.validated_epochs),
+        )
+    resumed = loaded.checkpoint if loaded else None
+    log.info(
+        "%s from step %d of %d: %d training images, batches of %d, %d threads, torch %s",
+        "going on" if resumed else "training",
+        position.step,
+        config.epochs * batches.steps_per_epoch,
+        len(training),
+        config.batch_size,
+        spec.profile.threads,
+        torch.__version__,
+    )
+    del loaded
+    writer = CheckpointWriter(directory, journal, config.keep_checkpoints, resumed)
+    loop = Loop(
+        recipe,
+        place,
+        model,
+        optimizer,
+        dataset,
+        batches,
+        validation,
+        position,
+        fingerprint,
+        control,
+        journal,
+        writer,
+    )
+    try:
+        loop.run()
+    finally:
+        writer.close()
+
+
+def _newest_checkpoint(directory: Path) -> tuple[Loaded | None, list[tuple[int, str]]]:
+    """The newest good checkpoint, and the damaged ones that are newer."""
+    from m1train.checkpoint import newest_good
+
+    damaged: list[tuple[int, str]] = []
+    for found in newest_good(directory):
+        if not isinstance(found, tuple):
+            return found, damaged
+        damaged.append((found[0], str(found[1])))
+    return None, damaged
+
+
+def _dataset(spec: Spec, journal: JournalWriter, control: Control) -> Dataset:
+    """The job's data set, read into the cache first where that is needed."""
+    began = time.monotonic()
+
+    def say(phase: str, done: int, total: int) -> None:
+        journal.append(Phase(f"{phase} data", done, total))
+
+    def heed() -> None:
+        while (want := control.look().want) is not Want.RUN:
+            if want is not Want.HOLD:
+                raise Leave("stopped" if want is Want.STOP else "yielded")
+            control.rest()
+
+    journal.append(Phase("read data"))
+    dataset = open_dataset(prepare(Path(spec.data_root), spec.data, throttled(say, heed)))
+    heed()
+    log.info(
+        "data %s: %d training and %d test images of %d classes (%.1f s)",
+        dataset.manifest.source,
+        dataset.manifest.train_images,
+        dataset.manifest.test_images,
+        len(dataset.manifest.classes),
+        time.monotonic() - began,
+    )
+    return dataset
+
+
+def throttled(
+    say: Callable[[str, int, int], None], heed: Callable[[], None] = lambda: None
+) -> Callable[[str, int, int], None]:
+    """A progress that says the first, the last, and about ten a second in between; `heed` is called each time."""
+    last = [-1.0]
+
+    def progress(phase: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now - last[0] >= _PROGRESS_INTERVAL_S or done == total:
+            last[0] = now
+            say(phase, done, total)
+            heed()
+
+    return progress
+
+
+def _split(
+    dataset: Dataset, config: TrainingConfig, journal: JournalWriter
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Which training images train and which validate."""
+    labels = dataset.train.labels
+    held_out = min(config.val_images, len(labels) // 10)
+    if held_out < config.val_images:
+        _notice(
+            journal,
+            "info",
+            f"{held_out} of the {len(labels)} training images are held out for validation, "
+            f"a tenth, and not val_images={config.val_images}",
+        )
+    training, validation = validation_split(config.seed, labels, held_out)
+    if len(training) < 2:
+        raise bad_data(dataset.manifest.source, f"has {len(training)} training images", "two are needed at least")
+    return training, validation
+
+
+def _content_fingerprint(name: str, config: TrainingConfig, dataset: Dataset) -> dict[str, str]:
+    settings = {key: value for key, value in asdict(config).items() if key not in _WITHOUT_EFFECT_ON_BITS}
+    text = json.dumps(settings, sort_keys=True)
+    return {
+        "recipe": name,
+        "settings": hashlib.sha256(text.encode()).hexdigest(),
+        "data": dataset.content_sha256,
+    }
+
+
+def _compare(before: Mapping[str, str | int], now: Mapping[str, str | int], step: int, journal: JournalWriter) -> None:
+    """Say where the resumed training will not be the one that was begun, bit for bit."""
+    differing = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+    if differing:
+        changes = ", ".join(
+            f"{key} was {before.get(key, 'unknown')}, is {now.get(key, 'unknown')}" for key in differing
+        )
+        _notice(journal, "warning", f"resumed from step {step} as approximate, not bit for bit: {changes}")
+
+
+def _notice(journal: JournalWriter, severity: Literal["info", "warning"], message: str) -> None:
+    log.info("%s", message)
+    journal.append(Notice(severity, message))

@@ -1,0 +1,44 @@
+"""Where a step's time goes, summed up until it is recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+PHASES = ("data", "forward", "backward", "optimizer")
+
+
+class Stopwatch:
+    """Seconds by phase since the last record."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._reset()
+
+    def _reset(self) -> None:
+        self._seconds = dict.fromkeys(PHASES, 0.0)
+        self._steps = self._images = 0
+        self._total = 0.0
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Time a part of a step."""
+        began = self._clock()
+        yield
+        self._seconds[name] += self._clock() - began
+
+    @contextmanager
+    def step(self, images: int) -> Iterator[None]:
+        """Time a step of so many images."""
+        began = self._clock()
+        yield
+        self._total += self._clock() - began
+        self._steps += 1
+        self._images += images
+
+    def read(self) -> dict[str, float]:
+        """Images per second, and seconds of each phase per step, since the last reading."""
+        values = {f"train/seconds/{name}": seconds / self._steps for name, seconds in self._seconds.items()}
+        values["train/images_per_s"] = self._images / self._total
+        self._reset()
+        return values
