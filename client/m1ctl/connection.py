@@ -173,8 +173,6 @@ def go_on(
                 broken, backoff_s = None, _FIRST_BACKOFF_S
                 yield response
         except M1Error as error:
-            if error.reason is Reason.SLOW_READER:
-                continue
             if not is_gone(error) or not connection.was_answered:
                 raise
         else:

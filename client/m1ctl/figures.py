@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 
 from google.protobuf.timestamp_pb2 import Timestamp
-
 from m1.units import format_duration
 from m1.v1 import job_pb2
 
@@ -99,7 +99,7 @@ def sparkline(values: Sequence[float], width: int) -> str:
         return ""
     count = min(width, len(finite))
     edges = [len(finite) * i // count for i in range(count + 1)]
-    means = [sum(finite[a:b]) / (b - a) for a, b in zip(edges, edges[1:], strict=False)]
+    means = [sum(finite[a:b]) / (b - a) for a, b in itertools.pairwise(edges)]
     low, high = min(means), max(means)
     if high == low:
         return _BARS[0] * count
