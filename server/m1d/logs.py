@@ -14,7 +14,6 @@ import logging.handlers
 import os
 import sys
 import time
-from collections.abc import Mapping
 from io import TextIOWrapper
 from pathlib import Path
 
@@ -64,8 +63,3 @@ def configure(log: Path, *, foreground: bool) -> None:
         root.addHandler(handler)
     root.setLevel(logging.INFO)
     logging.captureWarnings(True)
-
-
-def belongs_on_stderr(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether a daemon in the foreground logs to stderr, too: not under launchd, where that is a file without end."""
-    return environment.get("M1D_LAUNCHED_BY") != "launchd"

@@ -95,8 +95,3 @@ def test_configuring_twice_does_not_double_the_lines(tmp_path: Path) -> None:
     logging.getLogger("m1d").info("once")
 
     assert (tmp_path / "m1d.log").read_text().count("once") == 1
-
-
-def test_under_launchd_stderr_stays_empty() -> None:
-    assert logs.belongs_on_stderr({})
-    assert not logs.belongs_on_stderr({"M1D_LAUNCHED_BY": "launchd"})

@@ -78,8 +78,9 @@ def test_the_agent_is_what_the_design_asks_for() -> None:
             "serve",
             "--home",
             "/Users/ada/.m1d",
+            "--quiet",
         ],
-        "EnvironmentVariables": {"M1D_HOME": "/Users/ada/.m1d", "M1D_LAUNCHED_BY": "launchd", "PATH": PATH},
+        "EnvironmentVariables": {"M1D_HOME": "/Users/ada/.m1d", "PATH": PATH},
         "RunAtLoad": True,
         "KeepAlive": {"SuccessfulExit": False},
         "ThrottleInterval": 10,
@@ -111,7 +112,7 @@ def test_the_unit_is_what_the_design_asks_for() -> None:
 def test_an_odd_path_stays_one_word(home: str) -> None:
     given = settings(home=home)
 
-    assert agent(given)["ProgramArguments"][-1] == home
+    assert agent(given)["ProgramArguments"][6] == home
     assert agent(given)["StandardErrorPath"] == f"{home}/launchd.err"
     # Inside double quotes systemd and the shell agree on backslashes; $ means nothing to either of them here.
     assert shlex.split(unit(given)["ExecStart"][0])[-1] == home
@@ -121,7 +122,7 @@ def test_an_odd_path_stays_one_word(home: str) -> None:
 def test_a_percent_sign_is_doubled_for_systemd_alone() -> None:
     given = settings(home="/h/100%h")
 
-    assert agent(given)["ProgramArguments"][-1] == "/h/100%h"
+    assert agent(given)["ProgramArguments"][6] == "/h/100%h"
     assert unit(given)["ExecStart"][0].endswith('"/h/100%%h"')
     assert unit(given)["Description"] == ["m1d, the training daemon (/h/100%%h)"]
 

@@ -1,0 +1,196 @@
+"""The walls of the house: who may import whom, who may touch a random generator, one version."""
+
+import ast
+import importlib.metadata
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = {
+    "m1": "shared/m1",
+    "m1d": "server/m1d",
+    "m1train": "server/m1train",
+    "m1ctl": "client/m1ctl",
+    "m1service": "launchd/m1service",
+}
+# What each package may not import: the other rooms, but those that the design lets it into, and heavy libraries.
+TRAINING = {"torch", "torchvision", "sklearn", "safetensors", "numpy", "PIL"}
+SERVING = {"psutil", "grpc_health", "grpc_reflection", "sqlite3"}
+FORBIDDEN = {
+    "m1": {"m1d", "m1train", "m1ctl", "m1service", *TRAINING, *SERVING},
+    "m1d": {"m1train", "m1ctl", "m1service", *TRAINING},
+    "m1train": {"m1d", "m1ctl", "m1service", "grpc", *SERVING},
+    "m1ctl": {"m1d", "m1train", *TRAINING, *SERVING},
+    "m1service": {"m1d", "m1train", "m1ctl", "grpc", *TRAINING, *SERVING},
+}
+GENERATED = ROOT / "shared" / "m1" / "v1"
+THE_FILE_OF_RANDOMNESS = ROOT / "server" / "m1train" / "randomness.py"
+
+
+def sources(package: str) -> list[Path]:
+    files = [path for path in sorted((ROOT / FOLDERS[package]).rglob("*.py")) if GENERATED not in path.parents]
+    assert files
+    return files
+
+
+def imports(tree: ast.AST) -> Iterator[tuple[str, int]]:
+    """Every module that is imported, by a statement or by a name in a call, with its line."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module, node.lineno
+        elif isinstance(node, ast.Call) and dotted(node.func).endswith(("import_module", "__import__")) and node.args:
+            name = node.args[0]
+            if isinstance(name, ast.Constant) and isinstance(name.value, str):
+                yield name.value, node.lineno
+
+
+def dotted(node: ast.AST) -> str:
+    """ "np.random.rand" of an expression; what is not a name is a dot: ".rand"."""
+    if isinstance(node, ast.Name):
+        return node.id
+    return f"{dotted(node.value)}.{node.attr}" if isinstance(node, ast.Attribute) else ""
+
+
+def where(path: Path, line: int) -> str:
+    return f"{path.relative_to(ROOT)}:{line}"
+
+
+@pytest.mark.parametrize("package", list(FOLDERS))
+def test_nobody_imports_what_is_behind_a_wall(package: str) -> None:
+    wrong = [
+        f"{where(path, line)} imports {module}"
+        for path in sources(package)
+        for module, line in imports(ast.parse(path.read_text()))
+        if module.partition(".")[0] in FORBIDDEN[package]
+    ]
+    assert wrong == []
+
+
+# Imports every module of a package, then says which of the forbidden ones came with it from anywhere.
+LOAD_ALL = """
+import importlib, pkgutil, sys
+package = importlib.import_module(sys.argv[1])
+for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+    importlib.import_module(module.name)
+print(*sorted(set(sys.argv[2:]) & set(sys.modules)))
+"""
+
+
+@pytest.mark.parametrize("package", ["m1", "m1d", "m1ctl", "m1service"])
+def test_nothing_heavy_comes_in_through_a_side_door(package: str) -> None:
+    # grpc itself tries to import these two, whoever imports grpc.
+    assert run("-c", LOAD_ALL, package, *FORBIDDEN[package] - {"grpc_health", "grpc_reflection"}) == ""
+
+
+def test_the_command_line_loads_what_is_slow_inside_the_command_that_needs_it() -> None:
+    loaded = run("-c", "import m1ctl.__main__, sys; print(*{'grpc', 'rich.console', 'textual'} & set(sys.modules))")
+    assert loaded == ""
+
+
+def test_describing_a_recipe_needs_no_torch() -> None:
+    assert run("-c", "import m1train.__main__, sys; print(*{'torch', 'grpc'} & set(sys.modules))") == ""
+
+
+def test_a_version_is_one_version() -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+
+    assert importlib.metadata.version("m1d") == declared
+    assert run("-m", "m1d", "--version") == declared
+
+
+def run(*arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-P", *arguments], capture_output=True, text=True, check=False, timeout=120, cwd="/"
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+# Draws from torch's global generator unless it is given one.
+DRAWS = {
+    *("rand", "randn", "randint", "randperm", "rand_like", "randn_like", "randint_like", "normal", "bernoulli"),
+    *("multinomial", "poisson"),
+}
+DRAWS_IN_PLACE = {
+    *("random_", "uniform_", "normal_", "bernoulli_", "exponential_", "cauchy_", "geometric_", "log_normal_"),
+    *("xavier_uniform_", "xavier_normal_", "kaiming_uniform_", "kaiming_normal_", "trunc_normal_", "orthogonal_"),
+}
+GLOBAL_STATE = {
+    *("manual_seed", "seed", "initial_seed", "get_rng_state", "set_rng_state", "fork_rng", "default_generator"),
+    *("manual_seed_all", "seed_all"),
+}
+# Draw from the global generator, and cannot be given one.
+LAYERS = {
+    *("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout", "rrelu"),
+    *("Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout", "FeatureAlphaDropout", "RReLU"),
+    *("gumbel_softmax", "fractional_max_pool2d", "RandomSampler"),
+}
+
+
+def draws(tree: ast.AST) -> Iterator[tuple[str, int]]:
+    """Every use of a generator that is not the caller's own, with its line."""
+    for module, line in imports(tree):
+        if module == "random" or module.startswith(("random.", "numpy.random")):
+            yield f"import {module}", line
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            name = dotted(node)
+            first, _, rest = name.partition(".")
+            if (
+                (first in {"np", "numpy"} and rest.startswith("random"))
+                or (first == "torch" and node.attr in GLOBAL_STATE)
+                or (first in {"torch", "nn", "F", "functional"} and node.attr in LAYERS)
+            ):
+                yield name, node.lineno
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in {"torch", "numpy"}:
+            known = GLOBAL_STATE | LAYERS | DRAWS | {"random"}
+            yield from ((alias.name, node.lineno) for alias in node.names if alias.name in known)
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            given = any(keyword.arg == "generator" for keyword in node.keywords)
+            of_torch = dotted(node.func).startswith("torch.") and node.func.attr in DRAWS
+            if not given and (of_torch or node.func.attr in DRAWS_IN_PLACE):
+                yield f"{dotted(node.func)}()", node.lineno
+
+
+@pytest.mark.parametrize("package", list(FOLDERS))
+def test_only_one_file_touches_randomness(package: str) -> None:
+    wrong = [
+        f"{where(path, line)} uses {name}"
+        for path in sources(package)
+        if path != THE_FILE_OF_RANDOMNESS
+        for name, line in draws(ast.parse(path.read_text()))
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import random",
+        "from random import shuffle",
+        "import numpy as np\nnp.random.default_rng()",
+        "from numpy import random",
+        "torch.manual_seed(1)",
+        "torch.cuda.manual_seed_all(1)",
+        "torch.randperm(3)",
+        "x.normal_()",
+        "nn.init.kaiming_uniform_(w)",
+        "nn.Dropout(0.5)",
+        "from torch.nn.functional import dropout",
+        "F.dropout2d(x, 0.1)",
+    ],
+)
+def test_a_global_generator_would_be_seen(code: str) -> None:
+    assert list(draws(ast.parse(code)))
+
+
+@pytest.mark.parametrize("code", ["torch.randperm(3, generator=g)", "randomness.permutation(1, 2)", "x.fill_(1)"])
+def test_what_is_drawn_by_our_own_rule_is_not_seen(code: str) -> None:
+    assert not list(draws(ast.parse(code)))
