@@ -7,6 +7,7 @@ reads no clock: all times are those of the events.
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 
 from m1.units import format_bytes, format_duration
 from m1.v1 import checkpoint_pb2, event_pb2, job_pb2, system_pb2
@@ -29,6 +30,15 @@ _STEP_LINES_INTERVAL_S = 1.0
 _HISTORY = 2000
 _FROM = "from"  # a field that is a keyword
 _SEVERITY = {event_pb2.SEVERITY_WARNING: "warning: ", event_pb2.SEVERITY_ERROR: "error: "}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of text about what happened."""
+
+    text: str
+    is_step: bool = False
+    """It tells how the training stands, as the next one will: not worth keeping on a screen that shows it anyway."""
 
 
 class Watched:
@@ -59,20 +69,21 @@ class Watched:
             words.append(f"step {self.job.progress.step}/{self.job.progress.total_steps}")
         return "  ".join(words) + (f"  ({self.job.reason})" if self.job.reason else "")
 
-    def take(self, response: event_pb2.WatchResponse) -> list[str]:
+    def take(self, response: event_pb2.WatchResponse) -> list[Line]:
         """Take in one response; the lines that it deserves."""
         lines = []
         if response.HasField("lost"):
             lost = response.lost
             count = lost.last_revision - lost.first_revision + 1
             self.lost_revisions += count
-            lines.append(
+            told = (
                 f"this reader was too slow: metrics in revisions {lost.first_revision}-{lost.last_revision} were lost"
             )
+            lines.append(Line(told))
         for event in response.events:
-            line = self._take_event(event)
-            if line:
-                lines.append(f"{clock_time(event.time)}  {line}")
+            text = self._take_event(event)
+            if text:
+                lines.append(Line(f"{clock_time(event.time)}  {text}", is_step=_is_step(event)))
         if response.HasField("stats"):
             self.stats = response.stats
         return lines
@@ -132,7 +143,7 @@ class Watched:
         progress = self.job.progress
         progress.step = max(progress.step, recorded.step)
         evaluated = sorted(key for key in values if not key.startswith("train/"))
-        if evaluated:
+        if not _is_step(event):
             group = evaluated[0].split("/", 1)[0]
             return f"{group} after step {recorded.step}: {metric_words(values, evaluated)}"
         now_s = seconds(event.time)
@@ -145,6 +156,13 @@ class Watched:
         return f"epoch {epoch_words(progress)}  step {recorded.step}{total}  {train_words(values)}" + (
             f"  ETA {format_duration(eta_s)}" if eta_s is not None else ""
         )
+
+
+def _is_step(event: event_pb2.Event) -> bool:
+    """Whether it holds what was measured at a step of the training, and nothing else."""
+    return event.WhichOneof("payload") == "metrics_recorded" and all(
+        key.startswith("train/") for key in event.metrics_recorded.values
+    )
 
 
 def checkpoint_words(checkpoint: checkpoint_pb2.Checkpoint) -> str:

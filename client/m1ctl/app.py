@@ -1,0 +1,94 @@
+"""The command line, put together: global options, the verbs, and the way from an error to an exit code.
+
+Nothing heavy is imported here: a command loads grpc and rich when it runs.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+from m1.errors import ExitCode, M1Error
+from typer.core import TyperGroup
+
+from m1ctl.commands import checkpoints, daemon, data, jobs, recipes, submit, watch
+from m1ctl.output import tell_error
+from m1ctl.session import Session
+
+
+class Verbs(TyperGroup):
+    """The group of all verbs: turns an error into its sentence and exit code, in this one place."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """In the order in which they were added."""
+        return list(self.commands)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the verb."""
+        try:
+            return super().invoke(ctx)
+        except M1Error as error:
+            tell_error(str(error))
+            sys.exit(error.exit_code)
+        except KeyboardInterrupt:
+            sys.exit(ExitCode.INTERRUPTED)
+        except BrokenPipeError:
+            # Whoever read us has seen enough. What is still buffered must not fail once more at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(ExitCode.ERROR)
+
+
+app = typer.Typer(
+    cls=Verbs,
+    name="m1ctl",
+    help="Submit, watch, pause, resume and checkpoint training jobs on this computer.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(version("m1d"))
+        raise typer.Exit
+
+
+@app.callback()
+def configure(
+    context: typer.Context,
+    home: Annotated[str | None, typer.Option(help="The daemon's home, if not $M1D_HOME or ~/.m1d.")] = None,
+    timeout: Annotated[
+        float | None, typer.Option(min=0.001, help="Seconds that a call may take; 10 if not given.")
+    ] = None,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Keep what the global options say for the verb."""
+    context.obj = Session(home, timeout)
+
+
+app.command()(submit.submit)
+app.command("list")(jobs.list_)
+app.command()(jobs.show)
+app.command()(watch.watch)
+app.command()(jobs.logs)
+app.command()(jobs.metrics)
+app.command()(jobs.pause)
+app.command()(jobs.resume)
+app.command()(jobs.cancel)
+app.command()(jobs.retry)
+app.command()(jobs.delete)
+app.command()(checkpoints.checkpoint)
+app.command()(checkpoints.checkpoints)
+app.command()(checkpoints.download)
+app.add_typer(recipes.app, name="recipes")
+app.add_typer(data.app, name="data")
+app.add_typer(daemon.app, name="daemon")

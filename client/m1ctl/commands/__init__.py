@@ -1,0 +1,1 @@
+"""The verbs, one module a group: parse, call the SDK, print."""

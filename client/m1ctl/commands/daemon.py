@@ -1,0 +1,136 @@
+"""The daemon itself: in the background, or as a service of the system."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from m1.errors import M1Error, Reason
+
+from m1ctl.options import Output
+from m1ctl.output import Format, put, put_json, tell, tell_error
+from m1ctl.session import session_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+app = typer.Typer(help="Start, stop or install the daemon.", no_args_is_help=True, rich_markup_mode=None)
+
+STOP_TIMEOUT_S = 30.0
+
+
+@app.command()
+def start(context: typer.Context) -> None:
+    """Start the daemon in the background.
+
+    Returns when it answers.
+    """
+    from m1ctl.background import START_TIMEOUT_S, DaemonExitedError, start_daemon
+
+    session = session_of(context)
+    with session.connect() as client:
+        try:
+            info = client.system_info()
+        except M1Error as error:
+            if error.reason is not Reason.UNREACHABLE:
+                raise
+        else:
+            tell(f"m1d {info.version} serves {info.home} already (pid {info.pid})")
+            return
+        _check_installed()
+        try:
+            info = start_daemon(session.home, client, session.timeout_s or START_TIMEOUT_S)
+        except DaemonExitedError as error:
+            tell_error(str(error))
+            raise typer.Exit(error.code) from error
+    tell(f"m1d {info.version} serves {info.home} (pid {info.pid})")
+
+
+@app.command()
+def stop(
+    context: typer.Context,
+    yield_: Annotated[
+        bool, typer.Option("--yield", help="Checkpoint the running job and take it from the machine first.")
+    ] = False,
+) -> None:
+    """Stop the daemon; the training goes on.
+
+    Returns when it has gone. With --yield the running job is checkpointed and taken from the machine first; the next
+    daemon goes on with it.
+    """
+    from m1ctl.background import Departure
+
+    session = session_of(context)
+    with session.connect() as client:
+        info = client.system_info()
+        with Departure(info.pid) as departure:
+            client.shutdown(yield_job=yield_, timeout_s=session.timeout_s)
+            limit_s = session.timeout_s or STOP_TIMEOUT_S
+            if not departure.wait(limit_s):
+                raise M1Error(
+                    Reason.TIMED_OUT,
+                    f"the daemon (pid {info.pid}) has not gone after {limit_s:g} s",
+                    f"{session.home.log} may say why; --timeout allows more",
+                )
+    tell(f"m1d has stopped (pid {info.pid})")
+
+
+@app.command()
+def status(context: typer.Context, output: Output = Format.text) -> None:
+    """Tell which daemon serves, and what it does."""
+    from m1ctl.pages import daemon_page
+    from m1ctl.states import HOLDING_THE_MACHINE
+
+    with session_of(context).connect() as client:
+        info = client.system_info()
+        busy = list(client.list_jobs(HOLDING_THE_MACHINE)) if output is Format.text else []
+    if output is Format.json:
+        put_json(info)
+    else:
+        put(daemon_page(info, busy))
+
+
+@app.command()
+def install(context: typer.Context) -> None:
+    """Have the system run the daemon.
+
+    At login and after a crash or a reboot: by launchd on macOS, by systemd on Linux.
+    """
+    from m1service import install as install_service
+
+    _check_installed()
+    _with_the_system(install_service, session_of(context).home.root)
+
+
+@app.command()
+def uninstall(context: typer.Context) -> None:
+    """Remove the system's service.
+
+    A training that runs goes on.
+    """
+    from m1service import uninstall as uninstall_service
+
+    _with_the_system(uninstall_service, session_of(context).home.root)
+
+
+def _with_the_system(act: Callable[[Path], str], home: Path) -> None:
+    try:
+        tell(act(home))
+    except OSError as error:
+        raise M1Error(
+            Reason.NOT_ALLOWED,
+            f"the service's file cannot be changed: {error}",
+            "see who owns its directory",
+        ) from error
+
+
+def _check_installed() -> None:
+    from m1ctl.background import is_daemon_installed
+
+    if not is_daemon_installed():
+        raise M1Error(
+            Reason.UNSUPPORTED,
+            "the daemon is not installed here, only the client",
+            "pip install 'm1d[daemon]'",
+        )

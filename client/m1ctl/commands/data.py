@@ -1,0 +1,60 @@
+"""Data sets: `m1ctl data list`, `m1ctl data import NAME PATH`."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+from m1ctl.options import Output
+from m1ctl.output import Format, put, put_json
+from m1ctl.session import session_of
+
+app = typer.Typer(help="List data sets, or import one.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.command("list")
+def list_(context: typer.Context, output: Output = Format.text) -> None:
+    """List the built-in data sets and those in the cache."""
+    from m1.v1 import dataset_pb2
+
+    from m1ctl.pages import dataset_table
+
+    with session_of(context).connect() as client:
+        datasets = client.datasets()
+    if output is Format.json:
+        put_json(dataset_pb2.ListDatasetsResponse(datasets=datasets))
+    else:
+        put(dataset_table(datasets))
+
+
+@app.command("import")
+def import_(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What jobs will call it by.", show_default=False)],
+    path: Annotated[
+        str,
+        typer.Argument(
+            metavar="PATH",
+            help="A folder or a tar of <split>/<class>/<image>, or torchvision's CIFAR-10 archive.",
+            show_default=False,
+        ),
+    ],
+    output: Output = Format.text,
+) -> None:
+    """Read images into the daemon's cache under a name."""
+    from m1.v1 import dataset_pb2
+
+    from m1ctl.preparing import PrepareView
+
+    source = os.path.abspath(os.path.expanduser(path))
+    with session_of(context).connect() as client, PrepareView(name) as view:
+        dataset = client.prepare_dataset(source, name, on_progress=view.show)
+    if output is Format.json:
+        put_json(dataset_pb2.PrepareDatasetResponse(dataset=dataset))
+    else:
+        put(
+            f"{dataset.name}: {dataset.train_images} images to train on, {dataset.test_images} to test,"
+            f" {len(dataset.classes)} classes"
+        )

@@ -1,0 +1,240 @@
+"""The verbs for a job that has been submitted."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from m1.errors import M1Error, Reason
+
+from m1ctl.options import NoWait, OptionalJob, Output, RequiredJob
+from m1ctl.output import Format, put, put_json, put_json_line, tell
+from m1ctl.session import reference, session_of
+
+if TYPE_CHECKING:
+    from m1.v1 import job_pb2
+
+
+def list_(
+    context: typer.Context,
+    state: Annotated[
+        list[str] | None, typer.Option(help="Only jobs in this state; may be given several times.", show_default=False)
+    ] = None,
+    output: Output = Format.text,
+) -> None:
+    """List all jobs, newest first."""
+    from m1.v1 import job_pb2
+
+    from m1ctl.pages import job_table
+    from m1ctl.states import state_from_word
+
+    states = [state_from_word(word) for word in state or ()]
+    with session_of(context).connect() as client:
+        jobs = list(client.list_jobs(states))
+    if output is Format.json:
+        put_json(job_pb2.ListJobsResponse(jobs=jobs))
+    elif jobs:
+        put(job_table(jobs, time.time()))
+    else:
+        tell("there is no such job" if states else "there is no job yet: m1ctl submit cifar --data digits makes one")
+
+
+def show(context: typer.Context, job: OptionalJob = None, output: Output = Format.text) -> None:
+    """Show everything about a job."""
+    from m1.v1 import job_pb2
+
+    from m1ctl.pages import job_page
+
+    with session_of(context).connect() as client:
+        shown = client.get(reference(job))
+    if output is Format.json:
+        put_json(job_pb2.GetJobResponse(job=shown))
+    else:
+        put(job_page(shown, time.time()))
+
+
+def logs(
+    context: typer.Context,
+    job: OptionalJob = None,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the job ends.")] = False,
+    output: Output = Format.text,
+) -> None:
+    """Print what the training process printed."""
+    from m1.v1 import job_pb2
+
+    with session_of(context).connect() as client:
+        # Resolved once: an empty JOB would be another job after a reconnection.
+        job_id = client.get(reference(job)).id
+        whole = job_pb2.ReadJobLogResponse()
+        for part in client.read_log(job_id, follow=follow, tell=tell):
+            if output is Format.text:
+                sys.stdout.buffer.write(part.chunk)
+                sys.stdout.buffer.flush()
+            elif follow:
+                put_json_line(part)
+            else:
+                whole.chunk += part.chunk
+                whole.next_offset = part.next_offset
+    if output is Format.json and not follow:
+        put_json(whole)
+
+
+def metrics(
+    context: typer.Context,
+    job: OptionalJob = None,
+    name: Annotated[
+        str | None, typer.Argument(help='One metric, as "train/loss": its course.', show_default=False)
+    ] = None,
+    points: Annotated[int, typer.Option(min=1, max=10000, help="With NAME: at most this many lines.")] = 20,
+    output: Output = Format.text,
+) -> None:
+    """Show the last values, or the course of one.
+
+    Without NAME the last value of each metric; with it at most --points stretches of steps, each with its least, mean,
+    greatest and last value.
+    """
+    from m1.v1 import job_pb2
+
+    from m1ctl.pages import metric_table, series_table
+
+    with session_of(context).connect() as client:
+        if name is None:
+            shown = client.get(reference(job))
+            if output is Format.json:
+                put_json(job_pb2.GetJobResponse(job=shown))
+            elif shown.latest_metrics:
+                put(metric_table(shown))
+            else:
+                tell(f"job {shown.id} has measured nothing yet")
+            return
+        series = client.metric_series(name, reference(job), max_points=points)
+    if output is Format.json:
+        put_json(series)
+    else:
+        put(series_table(series))
+
+
+def pause(
+    context: typer.Context,
+    job: OptionalJob = None,
+    hold: Annotated[bool, typer.Option("--hold", help="Stop at once; keep the memory and the turn.")] = False,
+    no_wait: NoWait = False,
+    output: Output = Format.text,
+) -> None:
+    """Take a job from the machine, resumable.
+
+    It finishes its step, makes a checkpoint, and its memory is free; the next job may run. Returns when that is done.
+    """
+    from m1.v1 import job_pb2
+
+    from m1ctl.states import FINAL, job_title, state_word
+
+    session = session_of(context)
+    # A yield of somebody else ends a hold.
+    stopped = {job_pb2.JOB_STATE_PAUSED} | ({job_pb2.JOB_STATE_HELD} if hold else set())
+    with session.connect() as client:
+        now = client.pause(reference(job), hold=hold)
+        if not no_wait:
+            now = client.wait(now, until=stopped, timeout_s=session.timeout_s, tell=tell)
+    if now.state in FINAL:
+        raise M1Error(
+            Reason.WRONG_STATE,
+            f"job {job_title(now)} was {state_word(now.state)} before it could be paused",
+            f"m1ctl show {now.id} tells how it ended",
+        )
+    _put_job(job_pb2.PauseJobResponse(job=now), output)
+
+
+def resume(context: typer.Context, job: OptionalJob = None, output: Output = Format.text) -> None:
+    """Let a paused or held job go on.
+
+    A paused one is queued at the head of its priority.
+    """
+    from m1.v1 import job_pb2
+
+    with session_of(context).connect() as client:
+        now = client.resume(reference(job))
+    _put_job(job_pb2.ResumeJobResponse(job=now), output, "goes on" if now.state == job_pb2.JOB_STATE_HELD else "")
+
+
+def cancel(
+    context: typer.Context, job: OptionalJob = None, no_wait: NoWait = False, output: Output = Format.text
+) -> None:
+    """End a job for good; its checkpoints stay.
+
+    Returns when it has ended.
+    """
+    from m1.v1 import job_pb2
+
+    from m1ctl.states import CANCELLED, job_title, state_word
+
+    session = session_of(context)
+    with session.connect() as client:
+        now = client.cancel(reference(job))
+        if not no_wait:
+            now = client.wait(now, timeout_s=session.timeout_s, tell=tell)
+            if now.state != CANCELLED:
+                raise M1Error(
+                    Reason.WRONG_STATE,
+                    f"job {job_title(now)} was {state_word(now.state)} before it could be cancelled",
+                    f"m1ctl show {now.id} tells how it ended",
+                )
+    _put_job(job_pb2.CancelJobResponse(job=now), output)
+
+
+def retry(context: typer.Context, job: RequiredJob, output: Output = Format.text) -> None:
+    """Queue a failed or cancelled job again.
+
+    It goes on from its newest checkpoint.
+    """
+    from m1.v1 import job_pb2
+
+    with session_of(context).connect() as client:
+        now = client.retry(reference(job))
+    _put_job(job_pb2.RetryJobResponse(job=now), output)
+
+
+def delete(
+    context: typer.Context,
+    what: Annotated[
+        str, typer.Argument(metavar="JOB|CHECKPOINT", help="A job's id or name, or a checkpoint's id (\"j12@352\").")
+    ],
+    output: Output = Format.text,
+) -> None:
+    """Remove a job that is over, or a checkpoint.
+
+    With a job go its checkpoints, metrics and log.
+    """
+    from m1.v1 import checkpoint_pb2, job_pb2
+
+    response: job_pb2.DeleteJobResponse | checkpoint_pb2.DeleteCheckpointResponse
+    with session_of(context).connect() as client:
+        if "@" in what:  # never in a job's name
+            client.delete_checkpoint(what)
+            response = checkpoint_pb2.DeleteCheckpointResponse()
+        else:
+            client.delete(reference(what))
+            response = job_pb2.DeleteJobResponse()
+    if output is Format.json:
+        put_json(response)
+    else:
+        put(f"{what} deleted")
+
+
+def _put_job(
+    response: job_pb2.PauseJobResponse
+    | job_pb2.ResumeJobResponse
+    | job_pb2.CancelJobResponse
+    | job_pb2.RetryJobResponse,
+    output: Format,
+    word: str = "",
+) -> None:
+    """Print a job after a verb: "j12 first paused"."""
+    from m1ctl.states import state_word
+
+    if output is Format.json:
+        put_json(response)
+    else:
+        put(f"{response.job.id} {response.job.name} {word or state_word(response.job.state)}")

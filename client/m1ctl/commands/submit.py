@@ -1,0 +1,157 @@
+"""`m1ctl submit`: check, read the data, queue."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from m1.errors import M1Error, Reason, nearest
+
+from m1ctl.options import Output
+from m1ctl.output import Format, put, put_json, put_json_line
+from m1ctl.session import session_of
+
+if TYPE_CHECKING:
+    from m1.v1 import job_pb2
+
+    from m1ctl.client import Client
+
+
+def submit(
+    context: typer.Context,
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="m1ctl recipes lists them.", show_default=False)],
+    data: Annotated[
+        str | None,
+        typer.Option(help="A data set's name, or a folder or tar of images; else the recipe's.", show_default=False),
+    ] = None,
+    epochs: Annotated[str | None, typer.Option(metavar="N", help="Short for --set epochs=N.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the recipe; repeatable.")
+    ] = None,
+    name: Annotated[str, typer.Option(help="Else made from the recipe's name.", show_default=False)] = "",
+    priority: Annotated[int, typer.Option(help="Higher runs first, from -1000 to 1000.")] = 0,
+    profile: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="device, threads, interop_threads, dtype or memory_format; repeatable."),
+    ] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Then follow it as m1ctl watch does.")] = False,
+    request_id: Annotated[
+        str, typer.Option(help="The same one twice is the same job: makes a repeated submit safe.", show_default=False)
+    ] = "",
+    output: Output = Format.text,
+) -> None:
+    """Queue a training job; prints its id and name."""
+    from m1.v1 import job_pb2
+
+    from m1ctl.preparing import PrepareView
+
+    given = parse_pairs("--set", settings or ())
+    if epochs is not None:
+        if given.get("epochs", epochs) != epochs:
+            raise M1Error(
+                Reason.INVALID_ARGUMENT,
+                f"--epochs {epochs} and --set epochs={given['epochs']} contradict each other",
+                "give one of them",
+                field="settings.epochs",
+                value=epochs,
+            )
+        given["epochs"] = epochs
+    wanted_profile = parse_profile(parse_pairs("--profile", profile or ()))
+    with session_of(context).connect() as client:
+        source = data_source(client, data) if data is not None else ""
+        asked = {"data": source, "settings": given, "name": name, "priority": priority, "profile": wanted_profile}
+
+        def send(*, validate_only: bool) -> job_pb2.Job:
+            return client.submit(recipe, request_id=request_id, validate_only=validate_only, **asked)  # type: ignore[arg-type]
+
+        checked = send(validate_only=True)
+        with PrepareView(checked.spec.data) as view:
+            client.prepare_dataset(checked.spec.data, on_progress=view.show)
+        job = send(validate_only=False)
+        if output is Format.text:
+            put(f"{job.id} {job.name}")
+        elif watch:
+            put_json_line(job_pb2.SubmitJobResponse(job=job))
+        else:
+            put_json(job_pb2.SubmitJobResponse(job=job))
+        if not watch:
+            return
+        from m1ctl.watching import follow_to_the_end
+
+        code = follow_to_the_end(client, job, output)
+    raise typer.Exit(code)
+
+
+def parse_pairs(option: str, given: list[str] | tuple[()]) -> dict[str, str]:
+    """KEY=VALUE texts as a dictionary; of the same key twice the last one counts.
+
+    Raises:
+        M1Error: INVALID_ARGUMENT.
+    """
+    parsed: dict[str, str] = {}
+    for text in given:
+        key, equals, value = text.partition("=")
+        if not key or not equals:
+            raise M1Error(
+                Reason.INVALID_ARGUMENT,
+                f'{option} "{text}" is not KEY=VALUE',
+                f"write it as {option} {key or 'KEY'}=VALUE",
+                field=option,
+                value=text,
+            )
+        parsed[key] = value
+    return parsed
+
+
+def parse_profile(given: dict[str, str]) -> job_pb2.Profile:
+    """A profile with only what was given.
+
+    Raises:
+        M1Error: INVALID_ARGUMENT, for an unknown field or a count that is none.
+    """
+    from m1.v1 import job_pb2
+
+    fields = job_pb2.Profile.DESCRIPTOR.fields_by_name
+    profile = job_pb2.Profile()
+    for key, value in given.items():
+        if key not in fields:
+            raise M1Error(
+                Reason.INVALID_ARGUMENT,
+                f'a profile has no "{key}"',
+                nearest(key, fields),
+                field=f"profile.{key}",
+                value=value,
+            )
+        if isinstance(getattr(profile, key), str):
+            setattr(profile, key, value)
+        elif value.isdecimal() and 0 < int(value) < 2**32:
+            setattr(profile, key, int(value))
+        else:
+            raise M1Error(
+                Reason.INVALID_ARGUMENT,
+                f'the profile\'s {key}="{value}" is not a number of threads',
+                f"{key} takes a whole number from 1 on",
+                field=f"profile.{key}",
+                value=value,
+            )
+    return profile
+
+
+def data_source(client: Client, data: str) -> str:
+    """What the daemon calls the data: a name as it is, a path absolute.
+
+    A path has a separator, begins with "." or "~", or names what exists here while no data set is called so.
+
+    Raises:
+        M1Error: INVALID_ARGUMENT for an empty one.
+    """
+    if not data:
+        raise M1Error(
+            Reason.INVALID_ARGUMENT, 'data "" is empty', "name a data set or a path, or leave --data out", field="data"
+        )
+    if os.sep in data or data[0] in ".~":
+        return os.path.abspath(os.path.expanduser(data))
+    if os.path.exists(data) and data not in {dataset.name for dataset in client.datasets()}:
+        return os.path.abspath(data)
+    return data

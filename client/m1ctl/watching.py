@@ -1,0 +1,144 @@
+"""Following a job to its end: from the events to a view, and from the job's end to an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+from typing import Protocol, Self
+
+from m1.errors import ExitCode, M1Error, Reason
+from m1.v1 import event_pb2, job_pb2
+
+from m1ctl.client import Client
+from m1ctl.happenings import Line, Watched
+from m1ctl.output import Format, one_line, put, put_json_line, tell, tell_error
+from m1ctl.states import FAILED, SUCCEEDED, job_title
+
+_STATS_LINE_INTERVAL_S = 10.0
+_STATS_INTERVAL_S = 1.0
+_WAITING = {
+    job_pb2.JOB_STATE_PAUSED: "it is paused: m1ctl resume {id} goes on with it; still watching (Ctrl-C detaches)",
+    job_pb2.JOB_STATE_HELD: "it is held: m1ctl resume {id} goes on with it; still watching (Ctrl-C detaches)",
+    job_pb2.JOB_STATE_QUEUED: "it waits for its turn; still watching (Ctrl-C detaches)",
+}
+
+
+class View(Protocol):
+    """Shows what a watcher learns."""
+
+    stats_interval_s: float
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def begin(self, watched: Watched, /) -> None:
+        """Show how the job stands."""
+
+    def show(self, watched: Watched, response: event_pb2.WatchResponse, lines: Iterable[Line], /) -> None:
+        """Show what a response brought; `watched` has taken it in, and said `lines` about it."""
+
+
+class JsonLines:
+    """One WatchResponse a line."""
+
+    stats_interval_s = _STATS_INTERVAL_S
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def begin(self, _watched: Watched) -> None:
+        """Nothing: what a program reads are responses."""
+
+    def show(self, _watched: Watched, response: event_pb2.WatchResponse, _lines: Iterable[Line]) -> None:
+        """Print the response as it came."""
+        put_json_line(response)
+
+
+class PlainLines:
+    """A line an event, for pipes and files."""
+
+    stats_interval_s = _STATS_LINE_INTERVAL_S
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def begin(self, watched: Watched) -> None:
+        """Print how the job stands."""
+        put(one_line(watched.first_line()))
+
+    def show(self, watched: Watched, response: event_pb2.WatchResponse, lines: Iterable[Line]) -> None:
+        """Print the lines."""
+        for line in lines:
+            put(one_line(line.text))
+        if response.HasField("stats"):
+            put(one_line(watched.stats_line()))
+
+
+def choose_view(output: Format) -> View:
+    """JSON, the live monitor on a terminal, or plain lines."""
+    if output is Format.json:
+        return JsonLines()
+    if sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
+        from m1ctl.monitor import Monitor
+
+        return Monitor()
+    return PlainLines()
+
+
+def follow_to_the_end(client: Client, job: job_pb2.Job, output: Format) -> ExitCode:
+    """Show a job until it ends, across pauses and daemons; Ctrl-C detaches and cancels nothing.
+
+    Returns:
+        OK when it succeeded, JOB_FAILED, ERROR when it was cancelled, INTERRUPTED.
+
+    Raises:
+        M1Error: UNREACHABLE, when the daemon goes and does not come back.
+    """
+    watched = Watched(job)
+    try:
+        with choose_view(output) as view:
+            view.begin(watched)
+            if not watched.is_over:
+                _follow(client, watched, view)
+    except KeyboardInterrupt:
+        tell(f"detached; the job goes on, and m1ctl watch {job.id} shows it again")
+        return ExitCode.INTERRUPTED
+    return end_of(watched.job)
+
+
+def _follow(client: Client, watched: Watched, view: View) -> None:
+    told_state = watched.job.state
+    for response in client.watch(
+        watched.job.id,
+        from_revision=watched.job.revision + 1,
+        stats_interval_s=view.stats_interval_s,
+        tell=tell,
+    ):
+        view.show(watched, response, watched.take(response))
+        if watched.is_over:
+            return
+        if watched.job.state != told_state:
+            told_state = watched.job.state
+            if told_state in _WAITING:
+                tell(_WAITING[told_state].format(id=watched.job.id))
+
+
+def end_of(job: job_pb2.Job) -> ExitCode:
+    """The exit code that a job's end deserves; why it did not succeed is said on stderr."""
+    if job.state == SUCCEEDED:
+        return ExitCode.OK
+    if job.state == FAILED:
+        message = job.error.message or job.reason or "it gave no reason"
+        error = M1Error(Reason.JOB_FAILED, f"job {job_title(job)} failed: {message}", job.error.hint)
+        tell_error(str(error))
+        return error.exit_code
+    tell_error(f"job {job_title(job)} was cancelled: m1ctl retry {job.id} goes on from its newest checkpoint")
+    return ExitCode.ERROR
