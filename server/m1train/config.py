@@ -26,7 +26,14 @@ def setting(
     unit: str = "",
 ) -> Any:
     """A config field with its declaration."""
-    declaration = {"minimum": minimum, "maximum": maximum, "choices": choices, "unit": unit, "summary": summary}
+    declaration = {
+        "default": default,
+        "minimum": minimum,
+        "maximum": maximum,
+        "choices": choices,
+        "unit": unit,
+        "summary": summary,
+    }
     return field(default=default, metadata={_SETTING: declaration})
 
 
@@ -87,7 +94,7 @@ def declared(config: type[TrainingConfig]) -> list[Setting]:
     """The settings of a config class, in the order of its fields."""
     kinds = get_type_hints(config)
     return [
-        Setting(name=f.name, kind=_KINDS[kinds[f.name]], default=f.default, **f.metadata[_SETTING])
+        Setting(name=f.name, kind=_KINDS[kinds[f.name]], **f.metadata[_SETTING])
         for f in fields(config)
         if _SETTING in f.metadata
     ]

@@ -43,11 +43,11 @@ class Recipe(Protocol):
         ...
 
     def training_inputs(self, images: Tensor, draw: Draw) -> Tensor:
-        """Augmented and normalised: [B, 3, 32, 32] float32, channels last in memory."""
+        """Augmented and normalised: [B, 3, 32, 32] float32."""
         ...
 
     def evaluation_inputs(self, images: Tensor) -> Tensor:
-        """Normalised: [B, 3, 32, 32] float32, channels last in memory."""
+        """Normalised: [B, 3, 32, 32] float32."""
         ...
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:

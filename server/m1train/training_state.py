@@ -12,9 +12,9 @@ from m1train.checkpoint import BadCheckpointError, Tensors
 def snapshot(model: nn.Module, optimizer: Optimizer) -> tuple[Tensors, Tensors]:
     """Copies of the weights (parameters and buffers) and of the optimizer's tensors; on the CPU, contiguous."""
     weights = {name: _copied(tensor) for name, tensor in model.state_dict().items()}
-    names = {parameter: name for name, parameter in model.named_parameters()}
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
     return weights, {
-        f"{names[parameter]}.{key}": _copied(tensor)
+        f"{names[id(parameter)]}.{key}": _copied(tensor)
         for parameter, state in optimizer.state.items()
         for key, tensor in state.items()
     }

@@ -76,11 +76,11 @@ class Cifar:
 
     def optimizer(self, model: nn.Module) -> Optimizer:
         """AdamW over all parameters; fused where torch has it for the device."""
-        options = {"lr": self.config.lr, "weight_decay": self.config.weight_decay}
+        lr, weight_decay = self.config.lr, self.config.weight_decay
         try:
-            return AdamW(model.parameters(), fused=True, **options)
+            return AdamW(model.parameters(), lr=lr, weight_decay=weight_decay, fused=True)
         except RuntimeError:  # this torch has no fused form for the device
-            return AdamW(model.parameters(), **options)
+            return AdamW(model.parameters(), lr=lr, weight_decay=weight_decay)
 
     def lr(self, epoch: int) -> float:
         """Cosine annealing: lr (1 + cos(pi epoch / epochs)) / 2."""
@@ -90,11 +90,11 @@ class Cifar:
         """Flip, rotation, colour jitter, normalisation: [B, 32, 32, 3] uint8 to [B, 3, 32, 32] float32."""
         chosen = self._spread.draw(draw)
         turned = as_floats(flipped_and_rotated(images, chosen.flip, chosen.degrees))
-        return normalised(jittered(turned, chosen.factors, chosen.order), MEAN, STD).permute(0, 3, 1, 2)
+        return normalised(jittered(turned, chosen.factors, chosen.order), MEAN, STD)
 
     def evaluation_inputs(self, images: Tensor) -> Tensor:
         """Normalisation alone."""
-        return normalised(as_floats(images), MEAN, STD).permute(0, 3, 1, 2)
+        return normalised(as_floats(images), MEAN, STD)
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy, in float32 whatever the logits' type."""

@@ -1,0 +1,117 @@
+"""A real training process on a real job directory, and how a test waits for what it does."""
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from m1.jobdir import Desired, Profile, Spec, Want, write_desired, write_spec
+from m1.journal import CheckpointWritten, Exited, Metrics, Record, journal_path, read_journal
+
+DEADLINE_S = 180
+# Values that depend on the clock, not on what is trained.
+_CLOCKED = ("train/images_per_s", "train/seconds/")
+
+
+@dataclass
+class Job:
+    directory: Path
+    attempt: int = 0
+
+    @classmethod
+    def new(cls, directory: Path, data: str, data_root: Path, **settings: object) -> "Job":
+        directory.mkdir()
+        values = {"batch_size": 16, "epochs": 2} | settings
+        write_spec(directory, Spec(directory.name, "cifar", data, str(data_root), values, Profile()))
+        return cls(directory)
+
+    def want(self, want: Want, checkpoint: int = 0) -> None:
+        write_desired(self.directory, Desired(want, checkpoint))
+
+    @contextlib.contextmanager
+    def started(self) -> Iterator["Attempt"]:
+        self.attempt += 1
+        command = [sys.executable, "-m", "m1train", "run", str(self.directory), "--attempt", str(self.attempt)]
+        with open(self.directory / "log", "ab") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        try:
+            yield Attempt(process, journal_path(self.directory, self.attempt), self.directory)
+        finally:
+            process.kill()
+            process.wait()
+
+    def run(self) -> list[Record]:
+        """One undisturbed attempt, to its end."""
+        with self.started() as attempt:
+            return attempt.finish()
+
+    def journals(self) -> list[Record]:
+        """All attempts' records."""
+        paths = [journal_path(self.directory, i + 1) for i in range(self.attempt)]
+        return [entry.record for path in paths for entry in read_journal(path, 0, 2**28)]
+
+
+@dataclass
+class Attempt:
+    process: "subprocess.Popen[bytes]"
+    journal: Path
+    directory: Path
+
+    def records(self) -> list[Record]:
+        return [entry.record for entry in read_journal(self.journal, 0, 2**28)]
+
+    def wait_for(self, condition: Callable[[Record], bool], count: int = 1) -> Record:
+        """The count-th record for which the condition holds; fails at the deadline or when the process has gone."""
+        deadline = time.monotonic() + DEADLINE_S
+        while time.monotonic() < deadline:
+            gone = self.process.poll() is not None  # asked first: what it wrote before it went is still read
+            found = [record for record in self.records() if condition(record)]
+            if len(found) >= count:
+                return found[count - 1]
+            if gone:
+                break
+            select.select([], [], [], 0.005)
+        raise AssertionError(f"not found in {self.records()}\n{(self.directory / 'log').read_text()}")
+
+    def finish(self) -> list[Record]:
+        self.process.wait(DEADLINE_S)
+        return self.records()
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+
+def trained(step: int) -> Callable[[Record], bool]:
+    """Whether a record says that a step has been trained."""
+    return lambda record: isinstance(record, Metrics) and record.step >= step and "train/loss" in record.values
+
+
+def is_a(*kinds: type) -> Callable[[Record], bool]:
+    return lambda record: isinstance(record, kinds)
+
+
+def exited(records: list[Record]) -> Exited:
+    assert isinstance(records[-1], Exited), records[-1]
+    return records[-1]
+
+
+def pure_metrics(records: list[Record]) -> dict[tuple[int, str], float]:
+    """Every metric that is a pure function of the training; one that was recorded twice must be the same."""
+    found: dict[tuple[int, str], float] = {}
+    for record in records:
+        for key, value in record.values.items() if isinstance(record, Metrics) else ():
+            if not key.startswith(_CLOCKED):
+                assert found.setdefault((record.step, key), value) == value, (record.step, key)
+    return found
+
+
+def weights(records: list[Record]) -> dict[int, str]:
+    """The SHA-256 of each checkpoint's weights, by step."""
+    return {record.step: record.weights_sha256 for record in records if isinstance(record, CheckpointWritten)}
