@@ -32,7 +32,7 @@ help:
 	@echo 'make clean   remove what these made; the home of the daemon stays'
 
 run: $(VENV)/.for-run
-	@$(BIN)/m1ctl daemon status >/dev/null 2>&1 || $(BIN)/m1ctl daemon start
+	$(BIN)/m1ctl daemon start
 	$(BIN)/m1ctl submit cifar --data digits --epochs 12 --set batch_size=64 --watch
 
 test: $(VENV)/.for-test
