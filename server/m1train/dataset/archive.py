@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from m1train.dataset import cifar10
-from m1train.dataset.sample import ImageFile, Progress, Sample, bad_data, check_split, decoded, is_litter
+from m1train.dataset.sample import SPLITS, ImageFile, Progress, Sample, bad_data, check_split, decoded, is_litter
 
 _LAYOUT = "a data set's tar holds <split>/<class>/<image> with the splits train and test"
 _READ_ERRORS = (tarfile.TarError, EOFError, OSError, lzma.LZMAError, zlib.error)
@@ -63,7 +63,7 @@ class Archive:
                     if member.isdir():
                         classes.add(parts)
                         continue
-                    if len(parts) < 3:
+                    if len(parts) < 3 or (parts[-3] not in SPLITS and parts[-2] in SPLITS):
                         raise bad_data(where, "is not in a class's folder", _LAYOUT)
                     check_split(parts[-3], where)
                     filled.add(parts[:-1])

@@ -11,7 +11,6 @@ import io
 import pickle
 import tarfile
 import tempfile
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,8 +74,8 @@ def _download(url: str, path: Path, progress: Progress) -> None:
     except OSError as error:  # URLError and timeouts are OSErrors
         if out_of_space(error):
             raise
-        why = error.reason if isinstance(error, urllib.error.URLError) else error
-        raise _download_failed(str(why)) from error
+        why = getattr(error, "reason", None) or error
+        raise _download_failed(str(getattr(why, "strerror", None) or why)) from error
     if total and done != total:
         raise _download_failed(f"it ended after {done} of {total} bytes")
     if digest.hexdigest() != MD5:

@@ -1,0 +1,398 @@
+"""Data sets: read once, whole or not at all; what is wrong with one is said with the file's name."""
+
+import functools
+import http.server
+import io
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import tarfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from m1.datasets import cached_datasets
+from m1.errors import M1Error, Reason
+from m1train.dataset import cifar10
+from m1train.dataset.cache import Dataset, open_dataset
+from m1train.dataset.prepare import prepare
+from PIL import Image
+
+
+def silent(phase: str, done: int, total: int) -> None:
+    """No progress."""
+
+
+def read(root: Path, data: object, name: str = "") -> Dataset:
+    return open_dataset(prepare(root, str(data), silent, name))
+
+
+def refused(root: Path, data: object, name: str = "") -> M1Error:
+    with pytest.raises(M1Error) as raised:
+        read(root, data, name)
+    assert not list(root.glob("*")), "nothing half-built remains"
+    return raised.value
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    path = tmp_path / "cache"
+    path.mkdir()
+    return path
+
+
+def packed(folder: Path, path: Path, mode: str = "w:gz", prefix: str = "some/where/") -> Path:
+    with tarfile.open(path, mode) as tar:
+        for split in ("train", "test"):
+            tar.add(folder / split, prefix + split)
+    return path
+
+
+def with_member(path: Path, member: tarfile.TarInfo, content: bytes = b"x") -> Path:
+    with tarfile.open(path, "a") as tar:
+        member.size = len(content) if member.isfile() else 0
+        tar.addfile(member, io.BytesIO(content))
+    return path
+
+
+def test_a_folder_is_read_as_it_is(root: Path, own_images: Path) -> None:
+    dataset = read(root, own_images)
+    manifest = dataset.manifest
+    assert (manifest.name, manifest.train_images, manifest.test_images) == (str(own_images), 30, 10)
+    assert list(manifest.classes) == [str(i) for i in range(10)]
+    assert np.bincount(dataset.train.labels).tolist() == [3] * 10
+    with Image.open(own_images / "train" / "4" / "2.png") as image:
+        assert np.array_equal(dataset.train.images[4 * 3 + 2], np.asarray(image.convert("RGB")))
+    assert [found.name for found in cached_datasets(root)] == [str(own_images)]
+
+
+@pytest.mark.parametrize(("mode", "prefix"), [("w", ""), ("w:gz", "a/"), ("w:bz2", "./a/b/"), ("w:xz", "a/b/c/")])
+def test_a_tar_is_the_same_data_set_as_its_folder(root: Path, own_images: Path, mode: str, prefix: str) -> None:
+    tar = packed(own_images, own_images.parent / "images.tar", mode, prefix)
+    assert read(root, tar).content_sha256 == read(root, own_images).content_sha256
+
+
+def test_the_second_reading_takes_none_of_the_time(root: Path, own_images: Path) -> None:
+    calls: list[str] = []
+    for _ in range(2):
+        before = len(calls)
+        prepare(root, str(own_images), lambda phase, done, total: calls.append(phase))
+    assert before > 0
+    assert len(calls) == before
+
+
+def test_a_changed_folder_is_read_again(root: Path, own_images: Path) -> None:
+    first = read(root, own_images)
+    (own_images / "train" / "0" / "0.png").unlink()
+    second = read(root, own_images)
+    assert second.manifest.train_images == first.manifest.train_images - 1
+    assert first.train.images.shape[0] == 30, "who has the old one open keeps it"
+
+
+def test_a_changed_tar_is_read_again(root: Path, own_images: Path) -> None:
+    tar = packed(own_images, own_images.parent / "images.tar")
+    read(root, tar)
+    (own_images / "train" / "0" / "0.png").unlink()
+    packed(own_images, tar)
+    assert read(root, tar).manifest.train_images == 29
+
+
+def test_a_source_that_is_gone_is_still_in_the_cache(root: Path, own_images: Path) -> None:
+    read(root, own_images)
+    shutil.rmtree(own_images)
+    assert read(root, own_images).manifest.train_images == 30
+
+
+def test_an_imported_data_set_is_found_by_its_name(root: Path, own_images: Path) -> None:
+    read(root, own_images, name="mine")
+    shutil.rmtree(own_images)
+    assert read(root, "mine").manifest.name == "mine"
+
+
+@pytest.mark.parametrize("name", ["digits", "a/b", ".hidden", "", " "])
+def test_a_name_that_cannot_be_is_refused(root: Path, own_images: Path, name: str) -> None:
+    if name:
+        assert refused(root, own_images, name).reason is Reason.INVALID_NAME
+
+
+def test_a_data_set_that_nobody_knows_is_refused(root: Path, tmp_path: Path) -> None:
+    assert refused(root, "digit").hint == 'did you mean "digits"?'
+    assert refused(root, tmp_path / "nowhere").reason is Reason.DATASET_NOT_FOUND
+
+
+def test_digits_are_real_and_split_in_every_class(root: Path) -> None:
+    dataset = read(root, "digits")
+    assert (dataset.manifest.train_images, dataset.manifest.test_images) == (1442, 355)
+    shares = np.bincount(dataset.test.labels) / (np.bincount(dataset.train.labels) + np.bincount(dataset.test.labels))
+    assert np.abs(shares - 0.2).max() < 0.01
+    assert dataset.train.images.max() > 200
+
+
+def test_litter_of_file_managers_is_passed_over(root: Path, own_images: Path) -> None:
+    for place in (own_images, own_images / "train", own_images / "test" / "3"):
+        for name in (".DS_Store", "Thumbs.db", "._1.png"):
+            (place / name).write_bytes(b"litter")
+    tar = packed(own_images, own_images.parent / "images.tar")
+    assert read(root, own_images).manifest.train_images == 30
+    assert read(root, tar).manifest.train_images == 30
+
+
+def test_other_sizes_and_modes_become_32_by_32_rgb(root: Path, own_images: Path) -> None:
+    folder = own_images / "train" / "0"
+    for i, (mode, size, kind) in enumerate(
+        [("L", (64, 40), "png"), ("RGBA", (8, 8), "png"), ("P", (32, 32), "gif"), ("CMYK", (50, 50), "jpeg")]
+    ):
+        Image.new(mode, size, 200 if mode in "LP" else (10, 20, 30, 255)).save(folder / f"new{i}.{kind}")
+    assert read(root, own_images).manifest.train_images == 34
+
+
+def an_empty_file(folder: Path) -> Path:
+    (folder / "train" / "5" / "1.png").write_bytes(b"")
+    return folder / "train" / "5" / "1.png"
+
+
+def a_truncated_image(folder: Path) -> Path:
+    path = folder / "test" / "5" / "3.png"
+    path.write_bytes(path.read_bytes()[:-30])
+    return path
+
+
+def a_text(folder: Path) -> Path:
+    (folder / "train" / "5" / "readme.txt").write_text("hello")
+    return folder / "train" / "5" / "readme.txt"
+
+
+def deep_pixels(folder: Path) -> Path:
+    Image.new("I;16", (32, 32)).save(folder / "train" / "5" / "deep.png")
+    return folder / "train" / "5" / "deep.png"
+
+
+def an_empty_class(folder: Path) -> Path:
+    (folder / "train" / "nothing").mkdir()
+    return folder / "train" / "nothing"
+
+
+def a_file_beside_the_classes(folder: Path) -> Path:
+    (folder / "train" / "labels.csv").write_text("a,b")
+    return folder / "train" / "labels.csv"
+
+
+PROBLEMS = [
+    (an_empty_file, "is empty"),
+    (a_truncated_image, "cannot be read as an image"),
+    (a_text, "is not an image"),
+    (deep_pixels, "has pixels of kind I;16"),
+    (an_empty_class, "is a class without an image"),
+    (a_file_beside_the_classes, "is not in a class's folder"),
+]
+
+
+@pytest.mark.parametrize(("damage", "sentence"), PROBLEMS)
+@pytest.mark.parametrize("form", ["folder", "tar"])
+def test_what_is_wrong_with_a_file_is_said_with_its_name(
+    root: Path, own_images: Path, damage: object, sentence: str, form: str
+) -> None:
+    assert callable(damage)
+    path = damage(own_images)
+    if form == "tar":
+        tar = packed(own_images, own_images.parent / "images.tar")
+        error = refused(root, tar)
+        assert f"{tar}:some/where/{path.relative_to(own_images)}" in error.message
+    else:
+        error = refused(root, own_images)
+        assert str(path) in error.message
+    assert sentence in error.message
+    assert error.reason is Reason.BAD_DATA
+
+
+@pytest.mark.parametrize("form", ["folder", "tar"])
+def test_a_split_or_a_class_that_is_missing_is_named(root: Path, own_images: Path, form: str) -> None:
+    def source() -> Path:
+        return packed(own_images, own_images.parent / "i.tar") if form == "tar" else own_images
+
+    shutil.rmtree(own_images / "train" / "7")
+    assert 'of the class "7" in test and none in train' in refused(root, source()).message
+    for name in "0123456789":
+        if name != "5":
+            for split in ("train", "test"):
+                shutil.rmtree(own_images / split / name, ignore_errors=True)
+    assert 'has only one class, "5"' in refused(root, source()).message
+    shutil.rmtree(own_images / "test")
+    (own_images / "test").mkdir() if form == "tar" else None
+    assert 'has no split "test"' in refused(root, source()).message
+
+
+def test_another_split_is_refused_by_its_name(root: Path, own_images: Path) -> None:
+    shutil.copytree(own_images / "test", own_images / "val")
+    error = refused(root, own_images)
+    assert 'has a split "val"' in error.message
+    assert "held out of train" in error.hint
+
+
+def test_an_empty_folder_and_an_empty_file_are_refused(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    assert f'"{tmp_path / "folder"}" is empty' in refused(root, tmp_path / "folder").message
+    assert f'"{tmp_path / "file"}" is empty' in refused(root, tmp_path / "file").message
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:xz"])
+def test_a_tar_that_is_cut_is_refused(root: Path, own_images: Path, mode: str) -> None:
+    tar = packed(own_images, own_images.parent / "images.tar", mode)
+    tar.write_bytes(tar.read_bytes()[: tar.stat().st_size // 2])
+    error = refused(root, tar)
+    assert error.reason is Reason.BAD_DATA
+    assert str(tar) in error.message
+
+
+def test_what_is_no_tar_is_refused(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "song.mp3").write_bytes(b"ID3" * 1000)
+    assert "is not a whole tar" in refused(root, tmp_path / "song.mp3").message
+
+
+@pytest.mark.parametrize("name", ["../../etc/train/0/x.png", "/train/0/x.png", "a/../train/0/x.png"])
+def test_a_tar_that_leads_out_of_itself_is_refused(root: Path, own_images: Path, name: str) -> None:
+    tar = packed(own_images, own_images.parent / "images.tar", "w", "")
+    error = refused(root, with_member(tar, tarfile.TarInfo(name)))
+    assert f"{tar}:{name}" in error.message
+    assert "leads out of the tar" in error.message
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE])
+def test_a_tar_with_a_link_or_a_device_is_refused(root: Path, own_images: Path, kind: bytes) -> None:
+    tar = packed(own_images, own_images.parent / "images.tar", "w", "")
+    member = tarfile.TarInfo("train/0/odd.png")
+    member.type, member.linkname = kind, "train/0/0.png"
+    assert f"{tar}:train/0/odd.png" in refused(root, with_member(tar, member)).message
+
+
+def test_two_builders_at_once_make_one_whole_data_set(root: Path, own_images: Path) -> None:
+    command = [sys.executable, "-m", "m1train", "prepare", "--data-root", str(root), "--source", str(own_images)]
+    builders = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(2)]
+    outputs = [builder.communicate()[0] for builder in builders]
+    assert [builder.returncode for builder in builders] == [0, 0]
+    assert all(json.loads(output.splitlines()[-1])["dataset"]["train_images"] == 30 for output in outputs)
+    assert len(list(root.iterdir())) == 1
+
+
+def test_prepare_says_its_progress_and_its_error_in_json_lines(root: Path, own_images: Path) -> None:
+    command = [sys.executable, "-m", "m1train", "prepare", "--data-root", str(root), "--source", str(own_images)]
+    good = subprocess.run([*command, "--name", "mine"], capture_output=True, check=True, text=True)
+    *progress, last = (json.loads(line) for line in good.stdout.splitlines())
+    assert progress[-1] == {"progress": {"phase": "read", "done": 40, "total": 40}}
+    assert last["dataset"]["name"] == "mine"
+    path = an_empty_file(own_images)
+    bad = subprocess.run(command, capture_output=True, check=False, text=True)
+    assert bad.returncode == 1
+    error = json.loads(bad.stdout.splitlines()[-1])["error"]
+    assert error["reason"] == "BAD_DATA"
+    assert str(path) in error["message"]
+    assert set(error) == {"reason", "message", "hint", "field", "value"}
+
+
+def test_preparing_imports_no_torch(root: Path, own_images: Path) -> None:
+    arguments = ["prepare", "--data-root", str(root), "--source", str(own_images)]
+    code = f"import sys; from m1train.__main__ import main; main({arguments!r}); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_the_address_and_the_checksum_of_cifar10_are_torchvisions() -> None:
+    from torchvision.datasets import CIFAR10
+
+    assert (CIFAR10.url, CIFAR10.tgz_md5) == (cifar10.URL, cifar10.MD5)
+
+
+def cifar_archive(path: Path, images_per_batch: int = 20) -> str:
+    """An archive of CIFAR-10's form with a few images in it; its MD5."""
+    random = np.random.default_rng(0)
+    names = [f"class{i}".encode() for i in range(10)]
+    files: dict[str, object] = {"batches.meta": {b"label_names": names}}
+    for batch in [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]:
+        files[batch] = {
+            b"data": random.integers(0, 256, (images_per_batch, 3072), dtype=np.uint8),
+            b"labels": [i % 10 for i in range(images_per_batch)],
+            b"filenames": [f"{i}.png".encode() for i in range(images_per_batch)],
+        }
+    with tarfile.open(path, "w:gz") as tar:
+        for name, content in files.items():
+            data = pickle.dumps(content, protocol=2)
+            member = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    return __import__("hashlib").md5(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture
+def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "served" / "cifar-10-python.tar.gz"
+    path.parent.mkdir()
+    monkeypatch.setattr(cifar10, "MD5", cifar_archive(path))
+    return path
+
+
+@pytest.fixture
+def server(archive: Path) -> Iterator[str]:
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(archive.parent))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as serving:
+        threading.Thread(target=serving.serve_forever).start()
+        yield f"http://127.0.0.1:{serving.server_address[1]}/cifar-10-python.tar.gz"
+        serving.shutdown()
+
+
+def downloaded(root: Path, url: str) -> list[tuple[str, int, int]]:
+    seen: list[tuple[str, int, int]] = []
+    for _ in cifar10.Cifar10(root, url).samples(lambda phase, done, total: seen.append((phase, done, total))):
+        pass
+    assert not list(root.iterdir())
+    return seen
+
+
+def test_cifar10_is_downloaded_with_progress_and_checked(root: Path, archive: Path, server: str) -> None:
+    seen = downloaded(root, server)
+    size = archive.stat().st_size
+    assert ("download", size, size) in seen
+    assert sum(phase == "read" for phase, _, _ in seen) == 120
+
+
+def test_a_download_with_another_checksum_is_never_opened(
+    root: Path, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cifar10, "MD5", "0" * 32)
+    with pytest.raises(M1Error, match="has the MD5") as raised:
+        downloaded(root, server)
+    assert raised.value.reason is Reason.DOWNLOAD_FAILED
+    assert not list(root.iterdir())
+
+
+def test_no_network_says_how_to_go_without(root: Path) -> None:
+    with pytest.raises(M1Error) as raised:
+        downloaded(root, "http://127.0.0.1:9/cifar-10-python.tar.gz")
+    assert raised.value.reason is Reason.DOWNLOAD_FAILED
+    assert raised.value.message.startswith("CIFAR-10 could not be downloaded (")
+    assert "m1ctl data import cifar10 PATH" in raised.value.hint
+    assert "--data digits" in raised.value.hint
+
+
+def test_an_archive_of_cifar10_is_imported_by_its_form(root: Path, archive: Path) -> None:
+    dataset = read(root, archive, name="cifar10")
+    assert (dataset.manifest.train_images, dataset.manifest.test_images) == (100, 20)
+    assert read(root, "cifar10").content_sha256 == dataset.content_sha256
+    first = np.random.default_rng(0).integers(0, 256, (20, 3072), dtype=np.uint8)[0].reshape(3, 32, 32)
+    assert np.array_equal(dataset.train.images[0], first.transpose(1, 2, 0))
+
+
+def test_an_archive_of_cifar10_with_another_content_is_refused(root: Path, archive: Path) -> None:
+    os.rename(archive, archive.with_name("other"))
+    cifar_archive(archive, images_per_batch=21)
+    assert "has the MD5" in refused(root, archive).message
+
+
+def test_a_pickle_of_anything_but_arrays_is_refused() -> None:
+    evil = pickle.dumps(os.path.join)
+    with pytest.raises(pickle.UnpicklingError, match="is not part of an array"):
+        cifar10._ArrayUnpickler(io.BytesIO(evil)).load()
