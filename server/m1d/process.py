@@ -110,18 +110,27 @@ def is_training(directory: Path) -> bool:
     return False
 
 
-def reap(process: Process) -> str:
-    """How a dead child ended, in words; "" when it was not this daemon's child."""
+def ending(process: Process) -> str | None:
+    """How a process that gave up its lock ended, in words; "" if it was not this daemon's child. None: not gone yet.
+
+    The system frees a dying process's lock, and its memory, a moment before it lets go of the process itself.
+    """
     try:
         pid, status = os.waitpid(process.pid, os.WNOHANG)
     except ChildProcessError:
-        return ""
+        return None if _lives(process) else ""
     if pid == 0:
-        return ""
+        return None
     code = os.waitstatus_to_exitcode(status)
-    if code < 0:
-        return f"killed by {signal.Signals(-code).name}"
-    return f"exit status {code}"
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+
+
+def _lives(process: Process) -> bool:
+    try:
+        same = start_mark(process.pid) == process.start_mark
+        return same and psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE
+    except (ProcessLookupError, psutil.NoSuchProcess):
+        return False
 
 
 def kill(process: Process) -> None:

@@ -108,7 +108,9 @@ class Supervisor:
         if alive:
             self._enforce_stop(job)
         else:
-            self._settle(job)
+            ending = process.ending(job.process) if job.process else ""
+            if ending is not None:
+                self._settle(job, ending)
         return True
 
     # Starting
@@ -195,9 +197,8 @@ class Supervisor:
 
     # When it is gone
 
-    def _settle(self, job: Job) -> None:
+    def _settle(self, job: Job, ending: str) -> None:
         """Move a job on whose training process has ended."""
-        ending = process.reap(job.process) if job.process else ""
         now = self._clock()
         with self._store.transaction() as tx:
             match job.exited:

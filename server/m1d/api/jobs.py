@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from google.protobuf import json_format, struct_pb2
+from google.protobuf import struct_pb2
 from m1.endpoint import CHUNK_BYTES
 from m1.jobdir import Profile, log_path
 from m1.paths import Home
@@ -114,4 +114,6 @@ def _read(path: Path, offset: int) -> bytes:
 
 
 def _plain(settings: struct_pb2.Struct) -> dict[str, object]:
-    return dict(json_format.MessageToDict(settings))
+    """The values as they are, NaN and infinity too: whether one is allowed is for its declaration to say."""
+    kinds = {name: value.WhichOneof("kind") for name, value in settings.fields.items()}
+    return {name: getattr(settings.fields[name], kind) if kind else None for name, kind in kinds.items()}

@@ -61,13 +61,13 @@ CREATE TABLE points (
 STEPS = [_V1]
 
 
-def migrate(connection: sqlite3.Connection, path: Path) -> None:
-    """Bring the database to this version's schema, all or nothing.
+def check_version(connection: sqlite3.Connection, path: Path) -> int:
+    """The schema that the database has, before anything in it is touched.
 
     Raises:
         M1Error: STORE_TOO_NEW.
     """
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
     if version > len(STEPS):
         raise M1Error(
             Reason.STORE_TOO_NEW,
@@ -76,7 +76,11 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
             field="home",
             value=str(path.parent),
         )
-    if version == len(STEPS):
-        return
-    script = "".join(STEPS[version:])
-    connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {len(STEPS)};\nCOMMIT;")
+    return version
+
+
+def migrate(connection: sqlite3.Connection, version: int) -> None:
+    """Bring the database from a version to this one's schema, all or nothing."""
+    if version < len(STEPS):
+        script = "".join(STEPS[version:])
+        connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {len(STEPS)};\nCOMMIT;")

@@ -21,7 +21,7 @@ from m1.v1 import event_pb2
 from m1d.job import Checkpoint, Job
 from m1d.states import JobState
 from m1d.store.codec import checkpoint_from_body, checkpoint_to_body, job_from_row, job_to_row
-from m1d.store.migrations import migrate
+from m1d.store.migrations import check_version, migrate
 
 _JOB_COLUMNS = "number, name, request_id, state, priority, position, body"
 
@@ -52,9 +52,10 @@ class Store:
         self.path = path
         self._db = sqlite3.connect(path, isolation_level=None, timeout=5.0)
         self._db.row_factory = sqlite3.Row
+        version = check_version(self._db, path)
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "fullfsync=ON", "foreign_keys=ON", "cache_size=-16000"):
             self._db.execute(f"PRAGMA {pragma}")
-        migrate(self._db, path)
+        migrate(self._db, version)
         self._db.execute("INSERT OR IGNORE INTO meta VALUES ('store_id', ?)", (uuid.uuid4().hex,))
         self.store_id: str = self._db.execute("SELECT value FROM meta WHERE key = 'store_id'").fetchone()[0]
         last = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()

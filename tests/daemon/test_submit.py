@@ -1,0 +1,151 @@
+"""What the daemon refuses, and that a refusal changes nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from harness import RunningDaemon
+from m1.errors import ExitCode, M1Error, Reason
+from m1.v1 import job_pb2
+
+
+def refused(daemon: RunningDaemon, call: Callable[[], object]) -> M1Error:
+    """The error of a call that must change nothing."""
+    before = daemon.client.system_info().revision
+    with pytest.raises(M1Error) as caught:
+        call()
+    assert daemon.client.system_info().revision == before
+    assert list(daemon.client.list_jobs()) == []
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("settings", "field", "words"),
+    [
+        ({"lr": "banana"}, "settings.lr", ["banana", "a number"]),
+        ({"lr": -1}, "settings.lr", ["-1", "out of bounds"]),
+        ({"lr": math.nan}, "settings.lr", ["nan", "not a number"]),
+        ({"epochs": 0}, "settings.epochs", ["0", "at least 1", "from 1"]),
+        ({"epochs": 1.5}, "settings.epochs", ["1.5", "a whole number"]),
+        ({"epochs": True}, "settings.epochs", ["True", "a whole number"]),
+        ({"epochs": "9" * 400}, "settings.epochs", ["a whole number"]),
+        ({"seed": 2.0**60}, "settings.seed", ["a whole number"]),
+        ({"epoch": 3}, "settings.epoch", ['did you mean "epochs"?']),
+        ({"lr": [1]}, "settings.lr", ["a number"]),
+    ],
+)
+def test_a_setting_that_breaks_its_declaration_is_refused_with_its_name(
+    daemon: RunningDaemon, settings: dict[str, object], field: str, words: list[str]
+) -> None:
+    error = refused(daemon, lambda: daemon.client.submit("cifar", data="digits", settings=settings))  # type: ignore[arg-type]
+    assert error.reason is Reason.INVALID_SETTING
+    assert error.exit_code is ExitCode.USAGE
+    assert error.field == field
+    assert any(word in str(error) for word in words), str(error)
+
+
+def test_an_unknown_recipe_is_refused_with_the_nearest_name(daemon: RunningDaemon) -> None:
+    error = refused(daemon, lambda: daemon.client.submit("ciffar", data="digits"))
+    assert (error.reason, error.exit_code) == (Reason.RECIPE_NOT_FOUND, ExitCode.NOT_FOUND)
+    assert 'did you mean "cifar"?' in str(error)
+
+
+def test_an_unknown_data_set_is_refused_with_the_nearest_name(daemon: RunningDaemon) -> None:
+    error = refused(daemon, lambda: daemon.client.submit("cifar", data="digit"))
+    assert (error.reason, error.exit_code) == (Reason.DATASET_NOT_FOUND, ExitCode.NOT_FOUND)
+    assert 'did you mean "digits"?' in str(error)
+
+
+def test_a_path_that_does_not_exist_is_refused(daemon: RunningDaemon, tmp_path: Path) -> None:
+    error = refused(daemon, lambda: daemon.client.submit("cifar", data=str(tmp_path / "absent")))
+    assert error.reason is Reason.DATASET_NOT_FOUND
+    assert "absent" in str(error)
+
+
+@pytest.mark.parametrize("name", ["a/b", "../up", "j12", "-dash", "x" * 64, "sp ace", "nul\0", "@"])
+def test_a_name_that_could_be_a_path_or_an_id_is_refused(daemon: RunningDaemon, name: str) -> None:
+    error = refused(daemon, lambda: daemon.client.submit("cifar", data="digits", name=name))
+    assert (error.reason, error.exit_code, error.field) == (Reason.INVALID_NAME, ExitCode.USAGE, "name")
+
+
+@pytest.mark.parametrize(
+    ("profile", "word"),
+    [
+        (job_pb2.Profile(device="tpu"), "tpu"),
+        (job_pb2.Profile(threads=5000), "5000"),
+        (job_pb2.Profile(dtype="float8"), "float8"),
+        (job_pb2.Profile(memory_format="sideways"), "sideways"),
+    ],
+)
+def test_a_profile_that_is_not_possible_is_refused(daemon: RunningDaemon, profile: job_pb2.Profile, word: str) -> None:
+    error = refused(daemon, lambda: daemon.client.submit("cifar", data="digits", profile=profile))
+    assert error.exit_code is ExitCode.USAGE
+    assert word in str(error)
+
+
+def test_a_message_over_the_size_limit_is_refused(daemon: RunningDaemon) -> None:
+    error = refused(daemon, lambda: daemon.client.submit("cifar", data="x" * 5_000_000))
+    assert (error.reason, error.exit_code) == (Reason.TOO_LARGE, ExitCode.USAGE)
+
+
+def test_validation_alone_stores_nothing_and_shows_every_setting(daemon: RunningDaemon) -> None:
+    job = daemon.client.submit("cifar", data="digits", settings={"batch_size": "64"}, validate_only=True)
+    assert job.id == ""
+    assert job.spec.settings["batch_size"] == 64
+    assert job.spec.settings["lr"] == 0.001
+    assert list(daemon.client.list_jobs()) == []
+
+
+def test_the_same_request_twice_is_the_same_job(held_daemon: RunningDaemon) -> None:
+    first = held_daemon.client.submit("cifar", data="digits", name="once", request_id="abc")
+    again = held_daemon.client.submit("cifar", data="digits", name="once", request_id="abc")
+    assert first.id == again.id
+    assert sum(job.name == "once" for job in held_daemon.client.list_jobs()) == 1
+
+
+def test_a_name_that_is_taken_is_refused_with_its_owner(held_daemon: RunningDaemon) -> None:
+    job = held_daemon.client.submit("cifar", data="digits", name="mine")
+    with pytest.raises(M1Error) as caught:
+        held_daemon.client.submit("cifar", data="digits", name="mine")
+    assert caught.value.reason is Reason.NAME_TAKEN
+    assert job.id in str(caught.value)
+
+
+def test_an_acknowledged_submit_survives_the_daemon_s_death(held_daemon: RunningDaemon) -> None:
+    names = [held_daemon.client.submit("cifar", data="digits").name for _ in range(5)]
+    held_daemon.kill()
+    held_daemon.start()
+    assert set(names) <= {job.name for job in held_daemon.client.list_jobs()}
+
+
+def test_an_id_is_never_used_again(held_daemon: RunningDaemon) -> None:
+    client = held_daemon.client
+    job = client.submit("cifar", data="digits")
+    client.cancel(job.id)
+    client.delete(job.id)
+    held_daemon.kill()
+    held_daemon.start()
+    assert held_daemon.client.submit("cifar", data="digits").id > job.id
+
+
+def test_jobs_come_in_pages_newest_first(held_daemon: RunningDaemon) -> None:
+    import grpc
+    from m1.v1.job_pb2_grpc import JobServiceStub
+
+    ids = [held_daemon.client.submit("cifar", data="digits").id for _ in range(7)]
+    stub = JobServiceStub(held_daemon.client.connection.channel)
+    seen: list[str] = []
+    token = ""
+    while True:
+        page = stub.ListJobs(job_pb2.ListJobsRequest(page_size=3, page_token=token))
+        assert len(page.jobs) <= 3
+        seen += [job.id for job in page.jobs]
+        token = page.next_page_token
+        if not token:
+            break
+    assert seen[:7] == ids[::-1]
+    with pytest.raises(grpc.RpcError):
+        stub.ListJobs(job_pb2.ListJobsRequest(page_token="checkpoints-j1:3"))
