@@ -74,7 +74,7 @@ def job_page(job: job_pb2.Job, now: float) -> str:
                 ("data", spec.data),
                 ("priority", str(spec.priority)),
                 ("progress", steps),
-                ("phase", phase_words(progress)),
+                ("phase", phase_words(progress) if job.state not in FINAL else ""),
                 ("attempt", str(job.attempt) if job.attempt else ""),
                 ("process", f"pid {job.pid}" if job.pid else ""),
             ]
@@ -98,6 +98,9 @@ def _life(job: job_pb2.Job, now: float) -> list[tuple[str, str]]:
         if last and job.state in FINAL:
             since = seconds(time) - seconds(job.create_time)
             rows.append((word, f"{date_time(time)}  {format_duration(max(0.0, since))} after it was submitted"))
+            continue
+        if word == "submitted" and not last:
+            rows.append((word, date_time(time)))
             continue
         until = now if last else seconds(entered[index + 1][0])
         lasted = format_duration(max(0.0, until - seconds(time)))

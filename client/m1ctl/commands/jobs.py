@@ -144,7 +144,7 @@ def pause(
             f"job {job_title(now)} was {state_word(now.state)} before it could be paused",
             f"m1ctl show {now.id} tells how it ended",
         )
-    _put_job(job_pb2.PauseJobResponse(job=now), output)
+    _put_job(job_pb2.PauseJobResponse(job=now), output, "" if now.state in stopped else "will be paused")
 
 
 def resume(context: typer.Context, job: OptionalJob = None, output: Output = Format.text) -> None:
@@ -181,7 +181,7 @@ def cancel(
                     f"job {job_title(now)} was {state_word(now.state)} before it could be cancelled",
                     f"m1ctl show {now.id} tells how it ended",
                 )
-    _put_job(job_pb2.CancelJobResponse(job=now), output)
+    _put_job(job_pb2.CancelJobResponse(job=now), output, "" if now.state == CANCELLED else "will be cancelled")
 
 
 def retry(context: typer.Context, job: RequiredJob, output: Output = Format.text) -> None:
