@@ -1,7 +1,7 @@
 """Writes checkpoints in a thread of its own: the training stops only as long as copying the state takes.
 
 The loop hands over copies and goes on; the file work, the journal record and the removal of what is not kept happen
-here, one checkpoint after the other. At most one waits while another is written, so memory holds two copies at most.
+here, one checkpoint after the other. At most one waits while another is written.
 A checkpoint that cannot be written is a notice; whoever needs it durable asks `wait_for`.
 """
 
@@ -40,7 +40,8 @@ class CheckpointWriter:
         self._best = resumed.state.best if resumed else None
         self._durable: dict[int, Checkpoint] = {resumed.state.step: resumed} if resumed else {}
         self._submitted = set(self._durable)
-        self._failure: BaseException | None = None
+        self._failure: OSError | None = None
+        self._unexpected: BaseException | None = None
         self._tasks: queue.Queue[_Task | None] = queue.Queue(maxsize=1)
         self._thread = threading.Thread(target=self._work, name="checkpoints", daemon=True)
         self._thread.start()
@@ -51,6 +52,7 @@ class CheckpointWriter:
 
     def write(self, state: State, weights: Tensors, optimizer: Tensors) -> None:
         """Have a checkpoint written. The tensors are the writer's from now on."""
+        self._raise_unexpected()
         self._submitted.add(state.step)
         self._tasks.put(_Task(state, (weights, optimizer)))
 
@@ -82,29 +84,29 @@ class CheckpointWriter:
         self._raise_unexpected()
 
     def _raise_unexpected(self) -> None:
-        if self._failure is not None and not isinstance(self._failure, OSError):
-            raise self._failure
+        if self._unexpected is not None:
+            raise self._unexpected
 
     def _work(self) -> None:
         while (task := self._tasks.get()) is not None:
             try:
-                self._perform(task)
-            except OSError as error:
-                self._failed(task.state.step, error)
+                self._perform_or_say(task)
             except BaseException as error:  # noqa: BLE001 - handed to the loop's thread, which raises it
-                self._failure = error
-                self._submitted.discard(task.state.step)
+                self._unexpected = error
             finally:
                 self._tasks.task_done()
         self._tasks.task_done()
 
-    def _failed(self, step: int, error: OSError) -> None:
-        self._failure = error
-        self._submitted.discard(step)
-        consequence = "the training goes on without it"
-        self._journal.append(
-            Notice("error", f"the checkpoint of step {step} could not be written ({error}): {consequence}")
-        )
+    def _perform_or_say(self, task: _Task) -> None:
+        step = task.state.step
+        try:
+            self._perform(task)
+        except OSError as error:
+            self._failure = error
+            self._submitted.discard(step)
+            consequence = "the training goes on without it"
+            message = f"the checkpoint of step {step} could not be written ({error}): {consequence}"
+            self._journal.append(Notice("error", message))
 
     def _perform(self, task: _Task) -> None:
         state = replace(task.state, best=self._better(task.state.step, task.state.validation))

@@ -59,7 +59,9 @@ def run_directory(directory: str, attempt: int | None) -> int:
         raise M1Error(Reason.INVALID_ARGUMENT, f'"{path}" is not a job\'s directory', field="directory")
     lock = hold_lock(path)
     try:
-        return _attempt(path, _spec(path), attempt)
+        status = _attempt(path, _spec(path), attempt)
+        # The daemon reads in the journal how it ended; to have yielded or stopped as it was asked is no error.
+        return ExitCode.OK if status == ExitCode.INTERRUPTED else status
     finally:
         os.close(lock)
 
@@ -87,6 +89,8 @@ def train_alone(
         attempt = _next_attempt(path)
         status = _attempt(path, spec, attempt)
         sys.stdout.write(f"{path}\n")
+        if status == ExitCode.INTERRUPTED:
+            sys.stderr.write(f"it goes on with the same command and --out {path}\n")
         for entry in read_journal(journal_path(path, attempt), 0, limit_bytes=2**30):
             if isinstance(entry.record, Metrics) and "test/accuracy" in entry.record.values:
                 sys.stdout.write("".join(f"{key} {value:.4f}\n" for key, value in entry.record.values.items()))
@@ -95,7 +99,7 @@ def train_alone(
         os.close(lock)
 
 
-def _attempt(path: Path, spec: Spec, attempt: int | None) -> int:
+def _attempt(path: Path, spec: Spec, attempt: int | None) -> ExitCode:
     from m1train.run import run_attempt
 
     # stderr is the job's log.
@@ -107,7 +111,7 @@ def _attempt(path: Path, spec: Spec, attempt: int | None) -> int:
         message = f"attempt {number} of this job has been made"
         raise M1Error(Reason.WRONG_STATE, message, field="attempt", value=str(number)) from error
     exited = run_attempt(path, spec, journal)
-    return ExitCode.ERROR if exited.outcome == "failed" else ExitCode.OK
+    return {"failed": ExitCode.ERROR, "succeeded": ExitCode.OK}.get(exited.outcome, ExitCode.INTERRUPTED)
 
 
 def _spec(path: Path) -> Spec:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 from m1.settings import Kind, Setting, Value, resolve
 
@@ -82,12 +82,14 @@ class Declaration:
     default_data: str
     config: type[TrainingConfig]
 
-    FIELDS: ClassVar[tuple[str, ...]] = ("name", "summary", "default_data", "settings")
-
     def to_json(self) -> dict[str, Any]:
         """As plain data, in the form of the daemon's recipe catalogue."""
-        settings = [setting.to_json() for setting in declared(self.config)]
-        return dict(zip(self.FIELDS, (self.name, self.summary, self.default_data, settings), strict=True))
+        return {
+            "name": self.name,
+            "summary": self.summary,
+            "default_data": self.default_data,
+            "settings": [setting.to_json() for setting in declared(self.config)],
+        }
 
 
 def declared(config: type[TrainingConfig]) -> list[Setting]:

@@ -44,7 +44,11 @@ _WITHOUT_EFFECT_ON_BITS = ("metrics_every", "checkpoint_every_epochs", "keep_che
 
 
 def run_attempt(directory: Path, spec: Spec, journal: JournalWriter) -> Exited:
-    """Train until the job is done or this process shall go; the result is journalled and returned. Never raises."""
+    """Train until the job is done or this process shall go; the result is journalled and returned.
+
+    Raises:
+        OSError: the journal itself cannot be written; nothing can be said then but in the log.
+    """
     control = Control(directory)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: control.terminate())

@@ -1,0 +1,190 @@
+"""What a checkpoint is, what is kept, and what is refused before anything of it is used."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from m1.jobdir import checkpoint_path, checkpoints_path
+from m1train import checkpoint
+from m1train.checkpoint import BadCheckpointError, Best, State, kept
+from m1train.loop import Duty, Position, due
+from m1train.training_state import restore, snapshot
+
+STATE = State(7, 1, 1, {"val/accuracy": 0.5}, 2, Best(5, 0.5), {"torch": "2", "threads": 4}, 12.5)
+FILES = ("weights.safetensors", "optimizer.safetensors", "state.json", "manifest.json")
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    checkpoints_path(tmp_path).mkdir()
+    return tmp_path
+
+
+@pytest.fixture
+def path(directory: Path) -> Path:
+    tensors = {"b": torch.arange(6.0).reshape(2, 3), "a": torch.tensor(5)}
+    checkpoint.write(directory, STATE, tensors, {"b.exp_avg": torch.ones(2, 3)})
+    return checkpoint_path(directory, 7)
+
+
+def resealed(path: Path, name: str, content: bytes) -> None:
+    """Change a file and make the manifest agree: what a foreign or malicious checkpoint looks like."""
+    (path / name).write_bytes(content)
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest["files"][name] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    (path / "manifest.json").write_text(json.dumps(manifest))
+
+
+def test_what_was_written_is_read(path: Path) -> None:
+    loaded = checkpoint.read(path)
+    assert loaded.checkpoint.state == STATE
+    assert loaded.checkpoint.size_bytes == sum(file.stat().st_size for file in path.iterdir())
+    assert torch.equal(loaded.weights["b"], torch.arange(6.0).reshape(2, 3))
+    assert set(loaded.optimizer) == {"b.exp_avg"}
+    assert {file.name for file in path.iterdir()} == set(FILES)
+
+
+def test_the_hash_of_the_weights_depends_on_nothing_but_the_weights(directory: Path) -> None:
+    first = checkpoint.write(directory, STATE, {"a": torch.ones(2), "b": torch.zeros(3)}, {})
+    other_state = replace(STATE, step=8, time=99.0, request=5)
+    second = checkpoint.write(directory, other_state, {"b": torch.zeros(3), "a": torch.ones(2)}, {"x": torch.ones(1)})
+    third = checkpoint.write(directory, replace(STATE, step=9), {"b": torch.ones(3), "a": torch.ones(2)}, {})
+    assert first.weights_sha256 == second.weights_sha256 != third.weights_sha256
+
+
+def test_a_checkpoint_that_cannot_be_finished_leaves_nothing(
+    directory: Path, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(file: Path, content: bytes) -> None:
+        file.write_bytes(content[:1])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "write_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        checkpoint.write(directory, replace(STATE, step=8), {"a": torch.ones(2)}, {})
+    assert list(checkpoints_path(directory).iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("damage", ["flipped", "cut", "missing", "empty"])
+def test_a_damaged_file_is_found(path: Path, name: str, damage: str) -> None:
+    file = path / name
+    content = bytearray(file.read_bytes())
+    if damage == "missing":
+        file.unlink()
+    else:
+        content[len(content) // 2] ^= 1
+        file.write_bytes({"flipped": bytes(content), "cut": bytes(content[:-1]), "empty": b""}[damage])
+    with pytest.raises(BadCheckpointError):
+        checkpoint.read(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("weights.safetensors", b"\xff\xff\xff\xff\xff\xff\xff\x7f{}"),
+        ("weights.safetensors", b"\x10" + bytes(7) + b'{"a":{"dtype":1}'),
+        ("optimizer.safetensors", b"pickle"),
+        ("state.json", b"[]"),
+        ("state.json", b'{"step": NaN}'),
+        ("state.json", b'{"step": ' + b"9" * 400 + b"}"),
+        ("state.json", b"[" * 100_000),
+        ("state.json", b"\xff\xfe"),
+    ],
+)
+def test_content_that_lies_under_right_hashes_is_refused(path: Path, name: str, content: bytes) -> None:
+    resealed(path, name, content)
+    with pytest.raises(BadCheckpointError):
+        checkpoint.read(path)
+
+
+@pytest.mark.parametrize(
+    "change", [{"step": -1}, {"step": 1.5}, {"step": True}, {"validation": 3}, {"best": [1]}, {"fingerprint": None}]
+)
+def test_a_state_of_wrong_types_is_refused(path: Path, change: dict[str, object]) -> None:
+    state = json.loads((path / "state.json").read_text()) | change
+    resealed(path, "state.json", json.dumps(state).encode())
+    with pytest.raises(BadCheckpointError, match="is not a state"):
+        checkpoint.read(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda m: m["files"].update({"../../spec.json": m["files"].pop("state.json")}),
+        lambda m: m["files"].pop("state.json"),
+        lambda m: m["files"].update({"state.json": "small"}),
+        lambda m: m.update(format=2),
+        lambda m: m.update(files=[]),
+    ],
+)
+def test_a_manifest_that_names_anything_else_is_refused(
+    path: Path, change: Callable[[dict[str, object]], None]
+) -> None:
+    manifest = json.loads((path / "manifest.json").read_text())
+    change(manifest)
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(BadCheckpointError, match=r"manifest\.json"):
+        checkpoint.read(path)
+
+
+def test_one_that_is_set_aside_never_takes_the_place_of_another(directory: Path, path: Path) -> None:
+    content = {file.name: file.read_bytes() for file in path.iterdir()}
+    assert checkpoint.set_aside(directory, 7) == "damaged-step-00000007"
+    path.mkdir()
+    assert checkpoint.set_aside(directory, 7) == "damaged-step-00000007-2"
+    aside = checkpoints_path(directory) / "damaged-step-00000007"
+    assert {file.name: file.read_bytes() for file in aside.iterdir()} == content
+    assert checkpoint.steps(directory) == []
+
+
+def test_the_newest_and_the_best_are_kept() -> None:
+    assert kept([1, 2, 3, 4, 5], 2, best=2) == {2, 4, 5}
+    assert kept([1, 2, 3], 2, best=3) == {2, 3}
+    assert kept([1, 2, 3], 1, best=None) == {3}
+    assert kept([1, 2], 3, best=9) == {1, 2}, "the best may have been deleted by its owner"
+
+
+def test_a_training_goes_on_from_a_snapshot_bit_for_bit() -> None:
+    def step(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        model(torch.linspace(0, 1, 2 * 3 * 8 * 8).reshape(2, 3, 8, 8)).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    def new() -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+        model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
+        model = model.to(memory_format=torch.channels_last)
+        return model, torch.optim.AdamW(model.parameters(), fused=True)
+
+    model, optimizer = new()
+    step(model, optimizer)
+    weights, tensors = snapshot(model, optimizer)
+    step(model, optimizer)
+    other, other_optimizer = new()
+    restore(other, other_optimizer, weights, tensors)
+    step(other, other_optimizer)
+    for first, second in zip(snapshot(model, optimizer), snapshot(other, other_optimizer), strict=True):
+        assert first.keys() == second.keys()
+        assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_what_is_due_follows_from_where_the_training_stands() -> None:
+    def at(step: int, validated: int, saved: tuple[int, int] = (-1, -1), **options: bool) -> Duty:
+        position = Position(step=step, validated_epochs=validated, saved=saved, tested=options.get("tested", False))
+        return due(position, steps_per_epoch=5, epochs=4, checkpoint_every_epochs=2, validates=True)
+
+    assert at(0, 0) is Duty.TRAIN
+    assert at(4, 0) is Duty.TRAIN
+    assert at(5, 0) is Duty.VALIDATE
+    assert at(5, 1) is Duty.TRAIN, "a checkpoint is due every second epoch"
+    assert at(10, 1) is Duty.VALIDATE
+    assert at(10, 2) is Duty.CHECKPOINT
+    assert at(10, 2, saved=(10, 1)) is Duty.CHECKPOINT, "the one before the validation lacks its result"
+    assert at(10, 2, saved=(10, 2)) is Duty.TRAIN
+    assert at(20, 4) is Duty.CHECKPOINT
+    assert at(20, 4, saved=(20, 4)) is Duty.TEST
+    assert at(20, 4, saved=(20, 4), tested=True) is Duty.FINISH
