@@ -115,6 +115,7 @@ class Client:
         name: str = "",
         priority: int = 0,
         profile: job_pb2.Profile | None = None,
+        retries: int | None = None,
         request_id: str = "",
         validate_only: bool = False,
     ) -> job_pb2.Job:
@@ -129,10 +130,11 @@ class Client:
             name: Unique; empty: made from the recipe's name.
             priority: Higher runs first, from -1000 to 1000.
             profile: What differs from the machine's default.
+            retries: How many attempts in a row may fail without progress; None: the daemon's default.
             request_id: The same one twice is the same job.
             validate_only: The answer holds the job as it would be, without an id.
         """
-        spec = job_pb2.JobSpec(recipe=recipe, data=data, priority=priority, profile=profile)
+        spec = job_pb2.JobSpec(recipe=recipe, data=data, priority=priority, profile=profile, retries=retries)
         spec.settings.update(dict(settings or {}))
         if not request_id and not validate_only:
             request_id = secrets.token_hex(16)

@@ -70,7 +70,7 @@ def _apply(tx: Transaction, job: Job, record: journal.Record, now: float) -> Job
         case journal.Exited():
             return replace(job, exited=record)
         case journal.Started():
-            return job
+            return replace(job, begun_at_step=record.resumed_from_step or 0)
 
 
 def _progress(tx: Transaction, job: Job, now: float, **changes: int | str) -> Job:

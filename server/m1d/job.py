@@ -87,6 +87,8 @@ class Job:
     """Among the jobs of its priority: the smallest runs first."""
     create_time: float
     request_id: str | None = None
+    retries: int = 2
+    """How many attempts in a row may fail without progress."""
     state: JobState = JobState.QUEUED
     reason: str = ""
     want: Want = Want.RUN
@@ -101,6 +103,12 @@ class Job:
     """Its journal has a wrong record, after which nothing is read."""
     checkpoint_served: int = 0
     """The number of the newest request that a durable checkpoint answers."""
+    begun_at_step: int = 0
+    """Where the current attempt began."""
+    failures: int = 0
+    """Attempts in a row that failed without a checkpoint newer than the one they began with."""
+    not_finite_step: int | None = None
+    """The step at which an attempt last ended because a number was not finite."""
     exited: Exited | None = None
     """What the current attempt said last; None while it lives, and if it was killed."""
     process: Process | None = None

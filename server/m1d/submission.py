@@ -19,6 +19,8 @@ from m1d.recipes import Recipes
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _ID = re.compile(r"j\d+")
 PRIORITY_LIMIT = 1000
+DEFAULT_RETRIES = 2
+RETRIES_LIMIT = 1000
 REQUEST_ID_LIMIT = 128
 
 _DEVICES = ("cpu", "mps", "cuda")
@@ -38,6 +40,7 @@ class Submission:
     settings: Mapping[str, Value]
     profile: Profile
     priority: int
+    retries: int
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class Request:
     profile: Mapping[str, str | int]
     """Only what was set."""
     priority: int
+    retries: int | None
     request_id: str
 
 
@@ -78,12 +82,21 @@ async def check(request: Request, recipes: Recipes, data_root: Path, default_pro
             field="spec.priority",
             value=str(request.priority),
         )
+    retries = DEFAULT_RETRIES if request.retries is None else request.retries
+    if retries > RETRIES_LIMIT:
+        raise M1Error(
+            Reason.INVALID_ARGUMENT,
+            f"retries={retries} is out of bounds",
+            f"retries takes a whole number from 0 to {RETRIES_LIMIT}",
+            field="spec.retries",
+            value=str(retries),
+        )
     recipe = await recipes.get(request.recipe)
     settings = resolve(recipe.settings, request.settings)
     profile = check_profile(request.profile, default_profile)
     data = request.data or recipe.default_data
     check_source(data_root, data)
-    return Submission(request.name, recipe.name, data, settings, profile, request.priority)
+    return Submission(request.name, recipe.name, data, settings, profile, request.priority, retries)
 
 
 def check_torch() -> None:

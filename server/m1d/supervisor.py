@@ -28,8 +28,9 @@ from m1d import process
 from m1d.ingest import ingest
 from m1d.job import Job, JobError
 from m1d.record import change_state, notice
+from m1d.settle import Ending, settle
 from m1d.states import ACTIVE, JobState
-from m1d.store import Store, Transaction
+from m1d.store import Store
 
 _log = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ class Supervisor:
         self._kill_at: float | None = None
         # The job whose current attempt this daemon started; 0 if it adopted it, or came too late.
         self._started_here = 0
+        self._oom_kills: int | None = None
 
     def active(self) -> Job | None:
         """The job that holds the machine."""
@@ -127,12 +129,9 @@ class Supervisor:
                 _log.warning("the training process of %s (%s) is gone", job.id, job.name)
         for parked in self._store.jobs([JobState.PAUSED]):
             if parked.parked:
+                back = {"position": self._store.head_position(parked.priority), "parked": False}
                 with self._store.transaction() as tx:
-                    self._queue_again(tx, parked, "the daemon is back", self._clock())
-
-    def _queue_again(self, tx: Transaction, job: Job, reason: str, now: float) -> None:
-        head = self._store.head_position(job.priority)
-        change_state(tx, job, JobState.QUEUED, reason, now, position=head, parked=False)
+                    change_state(tx, parked, JobState.QUEUED, "the daemon is back", self._clock(), **back)
 
     def _start(self, job: Job) -> None:
         fresh = {"attempt": job.attempt + 1, "journal_offset": 0, "journal_damaged": False, "exited": None}
@@ -140,6 +139,7 @@ class Supervisor:
             job = change_state(tx, job, JobState.STARTING, "its turn", self._clock(), want=Want.RUN, **fresh)
         self._kill_at = None
         self._started_here = job.number
+        self._oom_kills = process.oom_kills()
         directory = self._home.job(job.id)
         try:
             self._prepare_directory(directory, job)
@@ -199,48 +199,14 @@ class Supervisor:
 
     def _settle(self, job: Job, ending: str) -> None:
         """Move a job on whose training process has ended."""
+        oom = self._oom_kills is not None and self._oom_kills != process.oom_kills()
         now = self._clock()
         with self._store.transaction() as tx:
-            match job.exited:
-                case None:
-                    self._settle_lost(tx, job, ending, now)
-                case journal.Exited(outcome="succeeded"):
-                    change_state(tx, job, JobState.SUCCEEDED, "trained to the end", now)
-                case journal.Exited(outcome="failed") as said:
-                    failure = JobError(said.code, said.message, said.hint)
-                    change_state(tx, job, JobState.FAILED, said.message, now, error=failure)
-                case journal.Exited(outcome="stopped"):
-                    change_state(tx, job, JobState.CANCELLED, "cancelled", now)
-                case journal.Exited(outcome="yielded"):
-                    self._settle_yielded(tx, job, now)
-        _log.info("%s (%s) ended: %s", job.id, job.name, job.exited.outcome if job.exited else ending or "lost")
-
-    def _settle_yielded(self, tx: Transaction, job: Job, now: float) -> None:
-        if job.want == Want.STOP:
-            change_state(tx, job, JobState.CANCELLED, "cancelled", now)
-        elif job.state == JobState.YIELDING:
-            reason = "parked: the daemon stopped" if job.parked else "paused"
-            change_state(tx, job, JobState.PAUSED, reason, now, parked=job.parked)
-        else:
-            # Nobody asked through us: the process got SIGTERM, because the machine goes down or somebody typed kill.
-            why = "its training process was asked to end (SIGTERM)"
-            job = change_state(tx, job, JobState.YIELDING, why, now)
-            job = change_state(tx, job, JobState.PAUSED, why, now)
-            self._queue_again(tx, job, why, now)
-
-    def _settle_lost(self, tx: Transaction, job: Job, ending: str, now: float) -> None:
-        """The process ended without a last word."""
-        how = f"its training process ended without a word ({ending or 'unseen by this daemon'})"
-        if job.want == Want.STOP:
-            change_state(tx, job, JobState.CANCELLED, "cancelled", now)
-        elif job.state == JobState.YIELDING:
-            reason = f"paused, but {how}: it will go on from its newest checkpoint"
-            change_state(tx, job, JobState.PAUSED, reason, now, parked=job.parked)
-        elif self._started_here != job.number:
-            self._queue_again(tx, job, how, now)
-        else:
-            hint = (
-                f"m1ctl retry {job.name} goes on from its newest checkpoint; m1ctl logs {job.name} has its last words"
-            )
-            failure = JobError(Reason.PROCESS_DIED.value, how, hint)
-            change_state(tx, job, JobState.FAILED, how, now, error=failure)
+            for move in settle(
+                job,
+                Ending(ending, watched=self._started_here == job.number, oom=oom),
+                newest_step=self._store.newest_step(job.number),
+                head=self._store.head_position(job.priority),
+            ):
+                job = change_state(tx, job, move.state, move.reason, now, **move.changes)
+        _log.info("%s (%s) is %s: %s", job.id, job.name, job.state.value, job.reason)

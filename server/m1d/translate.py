@@ -102,12 +102,14 @@ def job_to_proto(job: Job, revision: int) -> job_pb2.Job:
             settings=settings,
             priority=job.priority,
             profile=profile_to_proto(job.profile),
+            retries=job.retries,
         ),
         progress=progress_to_proto(job.progress),
         latest_metrics=job.latest,
         attempt=job.attempt,
         revision=revision,
         pid=job.process.pid if job.process else 0,
+        failures=job.failures,
         create_time=timestamp(job.create_time),
     )
     if job.error:

@@ -118,6 +118,7 @@ class Verbs:
             position=self._store.last_position(submission.priority) + 1,
             create_time=now,
             request_id=request_id or None,
+            retries=submission.retries,
             reason="submitted",
             times={JobState.QUEUED.value: now},
         )
@@ -207,7 +208,9 @@ class Verbs:
             raise _wrong_state(job, "retry", "only a job that failed or was cancelled can be retried")
         with self._store.transaction() as tx:
             position = self._store.last_position(job.priority) + 1
-            job = change_state(tx, job, JobState.QUEUED, "retried", self._clock(), position=position)
+            job = change_state(
+                tx, job, JobState.QUEUED, "retried", self._clock(), position=position, failures=0, not_finite_step=None
+            )
         self._supervisor.wake()
         return job
 

@@ -141,6 +141,8 @@ class Exited:
     code: str = ""
     message: str = ""
     hint: str = ""
+    step: int = 0
+    """The optimizer steps done."""
 
 
 Record = (

@@ -162,20 +162,40 @@ def test_a_daemon_that_comes_back_finds_the_job_still_training(daemon: RunningDa
     assert paused.state == PAUSED
 
 
-def test_a_killed_training_process_fails_its_job_and_a_retry_ends_with_the_same_bits(
+def test_a_killed_training_process_is_retried_and_ends_with_the_same_bits(
     daemon: RunningDaemon, undisturbed: Result
 ) -> None:
     client = daemon.client
     job = submit(client, "victim")
     wait_for_step(client, job, 13)
     os.kill(client.get(job.id).pid, signal.SIGKILL)
+    assert (final_weights(client, job), pure_metrics(client, job)) == undisturbed
+    ended = client.get(job.id)
+    assert (ended.attempt, ended.failures) == (2, 0)  # it had made the checkpoint of the first epoch
+    reasons = [e.state_changed.reason for e in history(client, job) if e.state_changed.to == QUEUED]
+    assert "SIGKILL" in reasons[-1]
+
+
+def test_a_job_fails_when_its_process_dies_too_often_without_progress_and_can_be_retried(
+    daemon: RunningDaemon,
+) -> None:
+    client = daemon.client
+    profile = job_pb2.Profile(threads=1)
+    job = client.submit("cifar", data="few", settings=LONG, name="doomed", profile=profile, retries=1)
+    for attempt in (1, 2):
+        for response in client.watch(job.id, from_revision=1, kinds=[event_pb2.EVENT_KIND_STATE]):
+            last = [e.state_changed.job for e in response.events if e.state_changed.to == RUNNING]
+            if last and last[-1].attempt == attempt:
+                os.kill(last[-1].pid, signal.SIGKILL)
+                break
     failed = client.wait(job, timeout_s=PATIENCE_S)
-    assert failed.state == FAILED
+    assert (failed.state, failed.attempt, failed.failures) == (FAILED, 2, 2)
     assert failed.error.code == "PROCESS_DIED"
     assert "SIGKILL" in failed.error.message
-    assert "retry" in failed.error.hint
+    assert "m1ctl retry doomed" in failed.error.hint
     client.retry(job.id)
-    assert (final_weights(client, client.get(job.id)), pure_metrics(client, job)) == undisturbed
+    running = client.wait(client.get(job.id), until={RUNNING}, timeout_s=PATIENCE_S)
+    assert (running.state, running.failures, running.error.code) == (RUNNING, 0, "")
 
 
 def test_when_both_are_killed_the_job_goes_on_by_itself(daemon: RunningDaemon, undisturbed: Result) -> None:

@@ -50,6 +50,7 @@ class JobService(job_pb2_grpc.JobServiceServicer):
             settings=_plain(request.spec.settings),
             profile={field.name: value for field, value in request.spec.profile.ListFields()},
             priority=request.spec.priority,
+            retries=request.spec.retries if request.spec.HasField("retries") else None,
             request_id=request.request_id,
         )
         submission = await check(asked, self._recipes, self._home.data, self._default_profile)

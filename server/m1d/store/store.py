@@ -161,6 +161,11 @@ class Store:
         )
         return [checkpoint_from_body(row["body"]) for row in rows]
 
+    def newest_step(self, job: int) -> int:
+        """The step of the newest checkpoint; 0 if there is none."""
+        (step,) = self._db.execute("SELECT max(step) FROM checkpoints WHERE job = ?", (job,)).fetchone()
+        return step or 0
+
     def checkpoint(self, job: int, step: int) -> Checkpoint | None:
         """The checkpoint of a step."""
         row = self._db.execute("SELECT body FROM checkpoints WHERE job = ? AND step = ?", (job, step)).fetchone()

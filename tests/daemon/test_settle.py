@@ -1,0 +1,108 @@
+"""What follows when a training process has ended: every case of the decision, without a process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+from m1.jobdir import Profile, Want
+from m1.journal import Exited
+from m1d.job import Job
+from m1d.settle import Ending, Move, settle
+from m1d.states import JobState, check_transition
+
+KILLED = Ending("killed by SIGKILL", watched=True, oom=False)
+QUIET = Ending("exit status 1", watched=True, oom=False)
+
+
+def job(state: JobState = JobState.RUNNING, **changes: object) -> Job:
+    made = Job(
+        number=1, name="a", recipe="cifar", data="few", settings={}, profile=Profile(), priority=0, position=5,
+        create_time=0.0, state=state, attempt=1, retries=2,
+    )  # fmt: skip
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def outcome(job: Job, ending: Ending = KILLED, newest_step: int = 0) -> Sequence[Move]:
+    moves = settle(job, ending, newest_step=newest_step, head=-3)
+    before = job.state
+    for move in moves:
+        check_transition(before, move.state)
+        before = move.state
+    return moves
+
+
+def failed(code: str, step: int = 0) -> Exited:
+    return Exited("failed", code, "it went wrong", "mend it", step)
+
+
+@pytest.mark.parametrize("state", [JobState.RUNNING, JobState.YIELDING])
+def test_a_job_that_was_trained_to_the_end_has_succeeded_whatever_was_wished(state: JobState) -> None:
+    assert [m.state for m in outcome(job(state, want=Want.YIELD, exited=Exited("succeeded")))] == [JobState.SUCCEEDED]
+
+
+def test_a_crash_without_progress_is_counted_until_there_are_too_many() -> None:
+    running = job()
+    for failures in (1, 2):
+        (move,) = outcome(running)
+        assert (move.state, move.changes["failures"], move.changes["position"]) == (JobState.QUEUED, failures, -3)
+        running = replace(running, failures=failures)
+    (move,) = outcome(running)
+    assert move.state == JobState.FAILED
+    assert move.changes["error"].code == "PROCESS_DIED"
+
+
+def test_a_crash_after_progress_is_not_counted() -> None:
+    (move,) = outcome(job(failures=2, begun_at_step=100), newest_step=101)
+    assert (move.state, move.changes["failures"]) == (JobState.QUEUED, 0)
+
+
+@pytest.mark.parametrize("code", ["BAD_DATA", "TORCH_MISSING", "BAD_CHECKPOINT", "INVALID_SETTING"])
+def test_what_would_fail_again_is_not_tried_again(code: str) -> None:
+    (move,) = outcome(job(exited=failed(code)), QUIET)
+    assert (move.state, move.changes["error"].hint) == (JobState.FAILED, "mend it")
+
+
+def test_a_number_that_is_not_finite_twice_at_the_same_step_is_not_tried_a_third_time() -> None:
+    (first,) = outcome(job(exited=failed("NOT_FINITE", 7)), QUIET)
+    assert (first.state, first.changes["not_finite_step"]) == (JobState.QUEUED, 7)
+    (elsewhere,) = outcome(job(exited=failed("NOT_FINITE", 9), not_finite_step=7), QUIET)
+    assert elsewhere.state == JobState.QUEUED
+    (again,) = outcome(job(exited=failed("NOT_FINITE", 7), not_finite_step=7), QUIET)
+    assert again.state == JobState.FAILED
+
+
+def test_a_kill_for_want_of_memory_is_told_from_another_kill() -> None:
+    (move,) = outcome(job(retries=0), replace(KILLED, oom=True))
+    assert move.changes["error"].code == "OUT_OF_MEMORY"
+    (move,) = outcome(job(retries=0), replace(QUIET, oom=True))
+    assert move.changes["error"].code == "PROCESS_DIED"
+
+
+def test_a_process_that_died_unseen_with_its_daemon_is_nobody_s_failure() -> None:
+    (move,) = outcome(job(retries=0), Ending("", watched=False, oom=False))
+    assert move.state == JobState.QUEUED
+    assert "failures" not in move.changes
+
+
+def test_a_yield_pauses_and_a_sigterm_from_elsewhere_comes_back_by_itself() -> None:
+    assert [m.state for m in outcome(job(JobState.YIELDING, exited=Exited("yielded")))] == [JobState.PAUSED]
+    moves = outcome(job(JobState.RUNNING, exited=Exited("yielded")))
+    assert [m.state for m in moves] == [JobState.YIELDING, JobState.PAUSED, JobState.QUEUED]
+
+
+def test_a_job_that_was_killed_while_it_yielded_is_paused_all_the_same() -> None:
+    assert [m.state for m in outcome(job(JobState.YIELDING))] == [JobState.PAUSED]
+
+
+def test_a_job_whose_checkpoint_failed_while_it_yielded_is_paused_with_the_reason() -> None:
+    (move,) = outcome(job(JobState.YIELDING, exited=failed("DISK_FULL")), QUIET)
+    assert move.state == JobState.PAUSED
+    assert "DISK_FULL" in move.reason
+
+
+@pytest.mark.parametrize("state", [JobState.STARTING, JobState.RUNNING, JobState.HELD, JobState.YIELDING])
+@pytest.mark.parametrize("said", [None, Exited("stopped"), Exited("yielded"), failed("BAD_DATA")])
+def test_a_job_that_was_to_stop_is_cancelled_however_it_ended(state: JobState, said: Exited | None) -> None:
+    assert [m.state for m in outcome(job(state, want=Want.STOP, exited=said))] == [JobState.CANCELLED]
