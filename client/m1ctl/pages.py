@@ -229,7 +229,7 @@ def plain_value(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
-        return str(int(value)) if value.is_integer() and abs(value) < 1e15 else f"{value:g}"
+        return str(int(value)) if value.is_integer() and abs(value) <= 2**53 else f"{value:g}"
     return str(value)
 
 

@@ -1,0 +1,164 @@
+"""What is typed, before any daemon is asked."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+from m1.errors import ExitCode, M1Error
+from m1ctl.client import Client
+from m1ctl.commands.submit import data_source, parse_pairs, parse_profile
+from m1ctl.session import reference
+
+EXPECTED_COMMANDS = (
+    "submit list show watch logs metrics pause resume cancel retry delete checkpoint checkpoints download recipes data"
+    " daemon"
+)
+
+
+def m1ctl(*arguments: str, home: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "m1ctl", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "M1D_HOME": str(home or "/tmp/m1-no-such-home")},
+    )
+
+
+def test_the_help_names_every_verb_without_a_colour() -> None:
+    done = m1ctl("--help")
+    assert done.returncode == 0
+    assert "\x1b" not in done.stdout
+    listed = done.stdout.partition("Commands:\n")[2].splitlines()
+    assert [line.split()[0] for line in listed] == EXPECTED_COMMANDS.split()
+    assert not [line for line in listed if line.endswith("...")]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("nothing-like-this",),
+        ("submit",),
+        ("show", "a", "b"),
+        ("list", "-o", "yaml"),
+        ("--timeout", "0", "list"),
+        ("--timeout", "soon", "list"),
+        ("metrics", "--points", "0"),
+        ("submit", "cifar", "--set", "lr"),
+        ("submit", "cifar", "--profile", "threads=many"),
+        ("submit", "cifar", "--epochs", "1", "--set", "epochs=2"),
+        ("submit", "cifar", "--data", ""),
+        ("cancel", ""),
+        ("delete", ""),
+        ("list", "--state", "runing"),
+    ],
+)
+def test_what_cannot_be_meant_is_a_usage_error_and_one_sentence(arguments: tuple[str, ...]) -> None:
+    done = m1ctl(*arguments)
+    assert done.returncode == ExitCode.USAGE
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith(("Error: ", "m1ctl: "))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("list",),
+        ("show", "first"),
+        ("watch",),
+        ("submit", "cifar"),
+        ("pause",),
+        ("checkpoint",),
+        ("recipes",),
+        ("recipes", "show", "cifar"),
+        ("data", "list"),
+        ("daemon", "status"),
+        ("daemon", "stop"),
+    ],
+)
+def test_without_a_daemon_every_verb_says_how_to_start_one(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    done = m1ctl(*arguments, home=tmp_path)
+    assert done.returncode == ExitCode.UNREACHABLE
+    assert done.stdout == ""
+    assert done.stderr == (
+        f"m1ctl: no daemon answers at {tmp_path}/m1d.sock: start it with m1d serve or m1ctl daemon start\n"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_home_whose_socket_path_is_too_long_is_a_usage_error() -> None:
+    done = m1ctl("--home", "/tmp/" + "x" * 100, "list")
+    assert done.returncode == ExitCode.USAGE
+    assert "choose a shorter home with --home or M1D_HOME" in done.stderr
+
+
+def test_settings_are_pairs_and_the_last_one_counts() -> None:
+    assert parse_pairs("--set", ["a=1", "b=x=y", "c=", "a=2"]) == {"a": "2", "b": "x=y", "c": ""}
+
+
+@pytest.mark.parametrize("text", ["lr", "=1", "", "="])
+def test_what_is_no_pair_is_refused(text: str) -> None:
+    with pytest.raises(M1Error, match="is not KEY=VALUE"):
+        parse_pairs("--set", [text])
+
+
+def test_a_profile_holds_only_what_was_given() -> None:
+    profile = parse_profile({"threads": "2", "dtype": "bfloat16"})
+    assert {field.name: value for field, value in profile.ListFields()} == {"threads": 2, "dtype": "bfloat16"}
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"threadz": "1"}, 'a profile has no "threadz": did you mean "threads"'),
+        ({"threads": "0"}, 'threads="0" is not a number of threads'),
+        ({"threads": "-1"}, "is not a number of threads"),
+        ({"interop_threads": "many"}, "interop_threads takes a whole number from 1 on"),
+        ({"threads": "99999999999"}, "is not a number of threads"),
+    ],
+)
+def test_a_profile_that_is_none_is_refused(given: dict[str, str], sentence: str) -> None:
+    with pytest.raises(M1Error, match=sentence):
+        parse_profile(given)
+
+
+def test_a_job_left_out_is_the_one_that_runs_and_an_empty_one_is_refused() -> None:
+    assert reference(None) == ""
+    assert reference("first") == "first"
+    with pytest.raises(M1Error, match='job "" is empty'):
+        reference("")
+
+
+def knows(*names: str) -> Client:
+    """A client whose daemon knows these data sets."""
+    return cast("Client", SimpleNamespace(datasets=lambda: [SimpleNamespace(name=name) for name in names]))
+
+
+@pytest.mark.parametrize(
+    ("typed", "sent"),
+    [
+        ("digits", "digits"),
+        ("photos", "{here}/photos"),
+        ("known", "known"),
+        ("./known", "{here}/known"),
+        ("photos/", "{here}/photos"),
+        ("../x.tar", "{parent}/x.tar"),
+        ("/a/../b", "/b"),
+        ("~/pictures", "{home}/pictures"),
+        (".", "{here}"),
+    ],
+)
+def test_a_path_is_sent_absolute_and_a_name_as_it_is(
+    typed: str, sent: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "known").mkdir()
+    monkeypatch.chdir(tmp_path)
+    expected = sent.format(here=tmp_path, parent=tmp_path.parent, home=os.path.expanduser("~"))
+    assert data_source(knows("digits", "known"), typed) == expected

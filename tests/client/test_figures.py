@@ -1,0 +1,109 @@
+"""Numbers as people read them."""
+
+import math
+
+import pytest
+from m1.v1 import job_pb2
+from m1ctl.figures import (
+    epoch_words,
+    format_metric,
+    metric_words,
+    phase_words,
+    progress_words,
+    sparkline,
+    train_words,
+)
+from m1ctl.throughput import Throughput
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "text"),
+    [
+        ("val/accuracy", 0.8167, "81.67 %"),
+        ("train/loss", 2.302585, "2.303"),
+        ("train/lr", 0.0001, "0.0001"),
+        ("train/images_per_s", 301.4, "301"),
+        ("train/images_per_s", 5.66, "5.7"),
+        ("train/loss", math.nan, "nan"),
+        ("train/grad_norm", math.inf, "inf"),
+        ("val/accuracy", math.nan, "nan"),
+    ],
+)
+def test_a_metric_is_shown_by_what_it_measures(key: str, value: float, text: str) -> None:
+    assert format_metric(key, value) == text
+
+
+def test_metrics_lose_their_group_and_rates_get_their_unit() -> None:
+    assert metric_words({"val/loss": 1.5, "val/accuracy": 0.5}) == "accuracy 50.00 %  loss 1.5"
+    assert train_words({"train/images_per_s": 300.0, "train/loss": 2.0, "train/grad_norm": 1.0}) == (
+        "loss 2  300 images/s"
+    )
+
+
+def test_the_epoch_is_counted_from_one_and_ends_at_the_last() -> None:
+    assert epoch_words(job_pb2.Progress(epoch=0, total_epochs=15)) == "1/15"
+    assert epoch_words(job_pb2.Progress(epoch=15, total_epochs=15)) == "15/15"
+
+
+def test_progress_is_unknown_before_there_is_a_plan() -> None:
+    assert progress_words(job_pb2.Progress()) == "-"
+    assert progress_words(job_pb2.Progress(step=50, total_steps=200, epoch=1, total_epochs=4)) == "epoch 2/4  25 %"
+
+
+def test_plain_training_is_not_worth_a_word() -> None:
+    assert phase_words(job_pb2.Progress(phase="train")) == ""
+    assert phase_words(job_pb2.Progress(phase="read data", phase_done=12, phase_total=50)) == "read data 12/50"
+
+
+@pytest.mark.parametrize(
+    ("values", "width", "bars"),
+    [
+        ([], 10, ""),
+        ([1.0], 10, "▁"),
+        ([1.0, 1.0, 1.0], 10, "▁▁▁"),
+        ([0.0, 7.0], 10, "▁█"),
+        ([0.0, 0.0, 7.0, 7.0], 2, "▁█"),
+        ([0.0, math.nan, 7.0], 10, "▁█"),
+        ([1.0, 2.0], 0, ""),
+    ],
+)
+def test_a_sparkline_spans_least_to_greatest(values: list[float], width: int, bars: str) -> None:
+    assert sparkline(values, width) == bars
+
+
+def test_throughput_needs_two_steps() -> None:
+    pace = Throughput()
+    assert pace.steps_per_s is None
+    pace.see(100.0, 1)
+    assert pace.steps_per_s is None
+    assert pace.eta_s(100, 100.0) is None
+
+
+def test_the_eta_is_what_is_left_at_the_measured_pace() -> None:
+    pace = Throughput()
+    for second in range(11):
+        pace.see(100.0 + second, 2 * second)
+    assert pace.steps_per_s == pytest.approx(2.0)
+    assert pace.eta_s(120, 110.0) == pytest.approx(50.0)
+    assert pace.eta_s(120, 115.0) == pytest.approx(45.0)  # it goes down between two steps
+    assert pace.eta_s(120, 105.0) == pytest.approx(50.0)  # a clock behind that of the events
+    assert pace.eta_s(0, 110.0) is None
+
+
+def test_only_the_last_stretch_counts() -> None:
+    pace = Throughput(window_s=10.0)
+    for second in range(100):
+        pace.see(float(second), second)
+    for second in range(100, 120):
+        pace.see(float(second), 100 + 5 * (second - 100))
+    assert pace.steps_per_s == pytest.approx(5.0)
+
+
+def test_a_step_that_goes_back_starts_the_measure_anew() -> None:
+    pace = Throughput()
+    pace.see(0.0, 100)
+    pace.see(10.0, 200)
+    pace.see(20.0, 150)  # resumed from a checkpoint
+    assert pace.steps_per_s is None
+    pace.see(30.0, 160)
+    assert pace.steps_per_s == pytest.approx(1.0)

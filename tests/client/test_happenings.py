@@ -1,0 +1,237 @@
+"""What a watcher says about recorded responses."""
+
+import io
+import json
+from collections.abc import Mapping
+
+import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+from m1.errors import ExitCode
+from m1.v1 import checkpoint_pb2, event_pb2, job_pb2, system_pb2
+from m1ctl.happenings import Watched, stats_words
+from m1ctl.monitor import Monitor, draw
+from m1ctl.watching import end_of
+from rich.console import Console
+
+NOON = 1_780_000_000
+
+
+def at(second: float) -> Timestamp:
+    return Timestamp(seconds=NOON + int(second), nanos=int(second % 1 * 1e9))
+
+
+def a_job(state: job_pb2.JobState = job_pb2.JOB_STATE_RUNNING) -> job_pb2.Job:
+    progress = job_pb2.Progress(step=0, total_steps=200, total_epochs=2)
+    return job_pb2.Job(id="j1", name="first", state=state, progress=progress, create_time=at(0))
+
+
+def told(*events: event_pb2.Event) -> event_pb2.WatchResponse:
+    return event_pb2.WatchResponse(events=events)
+
+
+def measured(second: float, step: int, values: Mapping[str, float] | None = None) -> event_pb2.Event:
+    recorded = event_pb2.MetricsRecorded(step=step, values=values or {"train/loss": 2.0})
+    return event_pb2.Event(time=at(second), metrics_recorded=recorded)
+
+
+def changed(second: float, before: job_pb2.JobState, job: job_pb2.Job, reason: str = "") -> event_pb2.Event:
+    change = event_pb2.StateChanged(**{"from": before}, to=job.state, job=job, reason=reason)  # type: ignore[arg-type]
+    return event_pb2.Event(time=at(second), state_changed=change)
+
+
+def texts(watched: Watched, *events: event_pb2.Event) -> list[str]:
+    """The lines without their time of day."""
+    return [line.text.split("  ", 1)[1] for line in watched.take(told(*events))]
+
+
+def test_a_step_is_told_with_its_place_in_the_plan_and_the_time_left() -> None:
+    watched = Watched(a_job())
+    (line,) = texts(watched, measured(0, 1, {"train/loss": 2.5, "train/accuracy": 0.125, "train/lr": 0.001}))
+    assert line == "epoch 1/2  step 1/200  loss 2.5  accuracy 12.50 %  lr 0.001"
+    (line,) = texts(watched, measured(10, 11))
+    assert line.endswith("step 11/200  loss 2  ETA 3m 09s")
+
+
+def test_steps_are_told_at_most_once_a_second_and_nothing_else_is_thinned() -> None:
+    watched = Watched(a_job())
+    steps = [measured(step / 10, step) for step in range(1, 31)]
+    evaluated = [measured(3.0, 30, {"val/loss": 1.0, "val/accuracy": 0.5}), measured(3.0, 30, {"test/accuracy": 0.4})]
+    notice = event_pb2.Event(time=at(3), notice_raised=event_pb2.NoticeRaised(message="a word"))
+    lines = texts(watched, *steps, *evaluated, notice)
+    assert [line for line in lines if " step " in line and "after" not in line] == lines[:3]
+    assert lines[3:] == [
+        "val after step 30: accuracy 50.00 %  loss 1",
+        "test after step 30: accuracy 40.00 %",
+        "a word",
+    ]
+    assert watched.job.progress.step == 30
+    assert len(watched.losses) == 30
+
+
+def test_every_state_change_is_told_with_its_reason() -> None:
+    watched = Watched(a_job(job_pb2.JOB_STATE_QUEUED))
+    lines = texts(
+        watched,
+        changed(1, job_pb2.JOB_STATE_UNSPECIFIED, a_job(job_pb2.JOB_STATE_QUEUED), "submitted"),
+        changed(2, job_pb2.JOB_STATE_QUEUED, a_job(job_pb2.JOB_STATE_STARTING), "its turn"),
+    )
+    assert lines == ["j1 (first)  queued  (submitted)", "j1 (first)  queued → starting  (its turn)"]
+    assert not watched.is_over
+
+
+def test_the_end_is_told_with_what_came_of_it() -> None:
+    watched = Watched(a_job())
+    ended = a_job(job_pb2.JOB_STATE_SUCCEEDED)
+    ended.end_time.CopyFrom(at(125))
+    ended.latest_metrics["test/accuracy"] = 0.8167
+    (line,) = texts(watched, changed(125, job_pb2.JOB_STATE_RUNNING, ended))
+    assert line == "j1 (first)  running → succeeded  after 2m 05s  test/accuracy 81.67 %"
+    assert watched.is_over
+
+
+def test_a_checkpoint_is_told_with_its_step_and_size() -> None:
+    made = checkpoint_pb2.Checkpoint(id="j1@352", step=352, size_bytes=18_846_648, best=True)
+    event = event_pb2.Event(time=at(1), checkpoint_created=event_pb2.CheckpointCreated(checkpoint=made))
+    assert texts(Watched(a_job()), event) == ["checkpoint j1@352  step 352  18.8 MB  best"]
+
+
+def test_a_pause_is_no_part_of_the_pace() -> None:
+    watched = Watched(a_job())
+    watched.take(told(measured(0, 1), measured(10, 11)))
+    assert watched.throughput.steps_per_s == pytest.approx(1.0)
+    watched.take(told(changed(11, job_pb2.JOB_STATE_RUNNING, a_job(job_pb2.JOB_STATE_PAUSED))))
+    assert watched.throughput.steps_per_s is None
+
+
+def test_a_phase_is_told_when_it_begins() -> None:
+    watched = Watched(a_job())
+    phases = [("read data", 0), ("read data", 500), ("train", 0), ("validate", 0)]
+    events = [
+        event_pb2.Event(
+            time=at(1),
+            progress_changed=event_pb2.ProgressChanged(
+                progress=job_pb2.Progress(phase=phase, phase_done=done, phase_total=1000)
+            ),
+        )
+        for phase, done in phases
+    ]
+    assert texts(watched, *events) == ["read data 0/1000 ...", "validate 0/1000 ..."]
+
+
+def test_what_was_lost_is_said() -> None:
+    watched = Watched(a_job())
+    (line,) = watched.take(event_pb2.WatchResponse(lost=event_pb2.LostRange(first_revision=10, last_revision=19)))
+    assert line.text == "this reader was too slow: metrics in revisions 10-19 were lost"
+    assert watched.lost_revisions == 10
+
+
+def test_an_event_of_a_newer_daemon_is_passed_over() -> None:
+    assert Watched(a_job()).take(told(event_pb2.Event(time=at(1)))) == []
+
+
+def test_what_the_machine_cannot_tell_is_unavailable_and_never_zero() -> None:
+    words = stats_words(system_pb2.SystemStats())
+    assert (
+        words == "cpu unavailable  memory unavailable  training: no process  thermal unavailable  battery unavailable"
+    )
+
+
+def test_what_the_machine_tells_is_shown() -> None:
+    stats = system_pb2.SystemStats(
+        cpu_fraction=0.5,
+        core_fractions=[1.0, 0.0],
+        memory_total_bytes=8_000_000_000,
+        memory_available_bytes=3_000_000_000,
+        swap_used_bytes=1_000_000,
+        thermal_pressure="nominal",
+        on_battery=True,
+        battery_fraction=0.8,
+        training=system_pb2.TrainingProcessStats(cpu_cores=1.5, memory_bytes=700_000_000, threads=4),
+    )
+    assert stats_words(stats) == (
+        "cpu 50 % of 2 cores  memory 5.0 GB of 8.0 GB, swap 1.0 MB  training 1.5 cores, 700 MB, 4 threads"
+        "  thermal nominal  battery on battery 80 %"
+    )
+
+
+@pytest.mark.parametrize(
+    ("state", "code", "sentence"),
+    [
+        (job_pb2.JOB_STATE_SUCCEEDED, ExitCode.OK, ""),
+        (job_pb2.JOB_STATE_FAILED, ExitCode.JOB_FAILED, "m1ctl: job j1 (first) failed: it broke: mend it\n"),
+        (
+            job_pb2.JOB_STATE_CANCELLED,
+            ExitCode.ERROR,
+            "m1ctl: job j1 (first) was cancelled: m1ctl retry j1 goes on from its newest checkpoint\n",
+        ),
+    ],
+)
+def test_the_end_of_a_job_is_an_exit_code_and_a_sentence(
+    state: job_pb2.JobState, code: ExitCode, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = a_job(state)
+    if state == job_pb2.JOB_STATE_FAILED:
+        job.error.code, job.error.message, job.error.hint = "BAD_DATA", "it broke", "mend it"
+    assert end_of(job) == code
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", sentence)
+
+
+def picture(watched: Watched) -> str:
+    console = Console(file=io.StringIO(), width=140, force_terminal=False, color_system=None)
+    console.print(draw(watched, NOON + 10.0))
+    file = console.file
+    assert isinstance(file, io.StringIO)
+    return file.getvalue()
+
+
+def test_the_monitor_draws_before_anything_is_known() -> None:
+    assert "the plan is not known yet" in picture(Watched(job_pb2.Job(id="j1", name="first")))
+
+
+def test_the_monitor_draws_what_is_known() -> None:
+    watched = Watched(a_job())
+    watched.take(told(*(measured(step, step, {"train/loss": 3.0 - step / 10}) for step in range(1, 11))))
+    watched.take(told(*(measured(10, 10, {"val/accuracy": 0.1 * part}) for part in range(1, 4))))
+    watched.take(event_pb2.WatchResponse(stats=system_pb2.SystemStats(cpu_fraction=0.5)))
+    watched.take(event_pb2.WatchResponse(lost=event_pb2.LostRange(first_revision=1, last_revision=5)))
+    shown = picture(watched)
+    for words in (
+        "j1 (first)  running",
+        "step 10/200",
+        "1.0 steps/s",
+        "ETA 3m 10s",
+        "█▇▇▆▅▄▃▂▂▁",
+        "accuracy 30.00 %",
+        "cpu 50 %",
+        "thermal unavailable",
+        "5 metric events",
+    ):
+        assert words in shown, words
+
+
+def test_the_monitor_keeps_events_above_and_steps_in_the_picture() -> None:
+    console = Console(file=io.StringIO(), width=140, force_terminal=True, color_system=None)
+    watched = Watched(a_job())
+    with Monitor(console, clock=lambda: NOON + 10.0, monotonic=lambda: 0.0) as monitor:
+        monitor.begin(watched)
+        made = checkpoint_pb2.Checkpoint(id="j1@1", step=1, size_bytes=1000)
+        event = event_pb2.Event(time=at(1), checkpoint_created=event_pb2.CheckpointCreated(checkpoint=made))
+        response = told(measured(1, 1), event)
+        monitor.show(watched, response, watched.take(response))
+    file = console.file
+    assert isinstance(file, io.StringIO)
+    assert "checkpoint j1@1  step 1  1.0 kB" in file.getvalue()
+    assert "epoch 1/2  step 1/200" not in file.getvalue()
+
+
+def test_json_lines_are_one_object_each(capsys: pytest.CaptureFixture[str]) -> None:
+    from m1ctl.watching import JsonLines
+
+    watched = Watched(a_job())
+    response = told(measured(1, 1), measured(2, 2))
+    JsonLines().show(watched, response, watched.take(response))
+    (line,) = capsys.readouterr().out.splitlines()
+    parsed = json.loads(line)
+    assert [event["metrics_recorded"]["step"] for event in parsed["events"]] == [1, 2]
+    assert parsed["store_id"] == ""  # fields with their default value are there
