@@ -44,6 +44,14 @@ class Started:
 
 
 @dataclass(frozen=True)
+class Approximate:
+    """It goes on from a checkpoint under another fingerprint: no longer bit for bit. What differs, in words."""
+
+    kind: ClassVar = "approximate"
+    differing: list[str]
+
+
+@dataclass(frozen=True)
 class Phase:
     """What it does now, and how far it is: `done` and `total` in the phase's own unit (images, bytes), or 0 of 0."""
 
@@ -87,6 +95,8 @@ class CheckpointWritten:
     best: bool
     request: int
     time: float
+    approximate: bool = False
+    """The training had gone on under another fingerprint, in this attempt or an earlier one."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +157,7 @@ class Exited:
 
 Record = (
     Started
+    | Approximate
     | Phase
     | Plan
     | Metrics

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16m1/v1/checkpoint.proto\x12\x05m1.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x91\x02\n\nCheckpoint\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\t\x12\x0c\n\x04step\x18\x03 \x01(\r\x12\r\n\x05\x65poch\x18\x04 \x01(\r\x12\x12\n\nsize_bytes\x18\x05 \x01(\x04\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0eweights_sha256\x18\x07 \x01(\t\x12\x0c\n\x04\x62\x65st\x18\x08 \x01(\x08\x12/\n\x07metrics\x18\t \x03(\x0b\x32\x1e.m1.v1.Checkpoint.MetricsEntry\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"&\n\x17\x43reateCheckpointRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\"A\n\x18\x43reateCheckpointResponse\x12%\n\ncheckpoint\x18\x01 \x01(\x0b\x32\x11.m1.v1.Checkpoint\"L\n\x16ListCheckpointsRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"Z\n\x17ListCheckpointsResponse\x12&\n\x0b\x63heckpoints\x18\x01 \x03(\x0b\x32\x11.m1.v1.Checkpoint\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"*\n\x14GetCheckpointRequest\x12\x12\n\ncheckpoint\x18\x01 \x01(\t\">\n\x15GetCheckpointResponse\x12%\n\ncheckpoint\x18\x01 \x01(\x0b\x32\x11.m1.v1.Checkpoint\"/\n\x19\x44ownloadCheckpointRequest\x12\x12\n\ncheckpoint\x18\x01 \x01(\t\"R\n\x1a\x44ownloadCheckpointResponse\x12\x0c\n\x04\x66ile\x18\x01 \x01(\t\x12\x17\n\x0f\x66ile_size_bytes\x18\x02 \x01(\x04\x12\r\n\x05\x63hunk\x18\x03 \x01(\x0c\"-\n\x17\x44\x65leteCheckpointRequest\x12\x12\n\ncheckpoint\x18\x01 \x01(\t\"\x1a\n\x18\x44\x65leteCheckpointResponse2\xb8\x03\n\x11\x43heckpointService\x12S\n\x10\x43reateCheckpoint\x12\x1e.m1.v1.CreateCheckpointRequest\x1a\x1f.m1.v1.CreateCheckpointResponse\x12P\n\x0fListCheckpoints\x12\x1d.m1.v1.ListCheckpointsRequest\x1a\x1e.m1.v1.ListCheckpointsResponse\x12J\n\rGetCheckpoint\x12\x1b.m1.v1.GetCheckpointRequest\x1a\x1c.m1.v1.GetCheckpointResponse\x12[\n\x12\x44ownloadCheckpoint\x12 .m1.v1.DownloadCheckpointRequest\x1a!.m1.v1.DownloadCheckpointResponse0\x01\x12S\n\x10\x44\x65leteCheckpoint\x12\x1e.m1.v1.DeleteCheckpointRequest\x1a\x1f.m1.v1.DeleteCheckpointResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16m1/v1/checkpoint.proto\x12\x05m1.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa6\x02\n\nCheckpoint\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\t\x12\x0c\n\x04step\x18\x03 \x01(\r\x12\r\n\x05\x65poch\x18\x04 \x01(\r\x12\x12\n\nsize_bytes\x18\x05 \x01(\x04\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0eweights_sha256\x18\x07 \x01(\t\x12\x0c\n\x04\x62\x65st\x18\x08 \x01(\x08\x12/\n\x07metrics\x18\t \x03(\x0b\x32\x1e.m1.v1.Checkpoint.MetricsEntry\x12\x13\n\x0b\x61pproximate\x18\n \x01(\x08\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"&\n\x17\x43reateCheckpointRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\"A\n\x18\x43reateCheckpointResponse\x12%\n\ncheckpoint\x18\x01 \x01(\x0b\x32\x11.m1.v1.Checkpoint\"L\n\x16ListCheckpointsRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"Z\n\x17ListCheckpointsResponse\x12&\n\x0b\x63heckpoints\x18\x01 \x03(\x0b\x32\x11.m1.v1.Checkpoint\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"*\n\x14GetCheckpointRequest\x12\x12\n\ncheckpoint\x18\x01 \x01(\t\">\n\x15GetCheckpointResponse\x12%\n\ncheckpoint\x18\x01 \x01(\x0b\x32\x11.m1.v1.Checkpoint\"/\n\x19\x44ownloadCheckpointRequest\x12\x12\n\ncheckpoint\x18\x01 \x01(\t\"R\n\x1a\x44ownloadCheckpointResponse\x12\x0c\n\x04\x66ile\x18\x01 \x01(\t\x12\x17\n\x0f\x66ile_size_bytes\x18\x02 \x01(\x04\x12\r\n\x05\x63hunk\x18\x03 \x01(\x0c\"-\n\x17\x44\x65leteCheckpointRequest\x12\x12\n\ncheckpoint\x18\x01 \x01(\t\"\x1a\n\x18\x44\x65leteCheckpointResponse2\xb8\x03\n\x11\x43heckpointService\x12S\n\x10\x43reateCheckpoint\x12\x1e.m1.v1.CreateCheckpointRequest\x1a\x1f.m1.v1.CreateCheckpointResponse\x12P\n\x0fListCheckpoints\x12\x1d.m1.v1.ListCheckpointsRequest\x1a\x1e.m1.v1.ListCheckpointsResponse\x12J\n\rGetCheckpoint\x12\x1b.m1.v1.GetCheckpointRequest\x1a\x1c.m1.v1.GetCheckpointResponse\x12[\n\x12\x44ownloadCheckpoint\x12 .m1.v1.DownloadCheckpointRequest\x1a!.m1.v1.DownloadCheckpointResponse0\x01\x12S\n\x10\x44\x65leteCheckpoint\x12\x1e.m1.v1.DeleteCheckpointRequest\x1a\x1f.m1.v1.DeleteCheckpointResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,29 +35,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHECKPOINT_METRICSENTRY']._loaded_options = None
   _globals['_CHECKPOINT_METRICSENTRY']._serialized_options = b'8\001'
   _globals['_CHECKPOINT']._serialized_start=67
-  _globals['_CHECKPOINT']._serialized_end=340
-  _globals['_CHECKPOINT_METRICSENTRY']._serialized_start=294
-  _globals['_CHECKPOINT_METRICSENTRY']._serialized_end=340
-  _globals['_CREATECHECKPOINTREQUEST']._serialized_start=342
-  _globals['_CREATECHECKPOINTREQUEST']._serialized_end=380
-  _globals['_CREATECHECKPOINTRESPONSE']._serialized_start=382
-  _globals['_CREATECHECKPOINTRESPONSE']._serialized_end=447
-  _globals['_LISTCHECKPOINTSREQUEST']._serialized_start=449
-  _globals['_LISTCHECKPOINTSREQUEST']._serialized_end=525
-  _globals['_LISTCHECKPOINTSRESPONSE']._serialized_start=527
-  _globals['_LISTCHECKPOINTSRESPONSE']._serialized_end=617
-  _globals['_GETCHECKPOINTREQUEST']._serialized_start=619
-  _globals['_GETCHECKPOINTREQUEST']._serialized_end=661
-  _globals['_GETCHECKPOINTRESPONSE']._serialized_start=663
-  _globals['_GETCHECKPOINTRESPONSE']._serialized_end=725
-  _globals['_DOWNLOADCHECKPOINTREQUEST']._serialized_start=727
-  _globals['_DOWNLOADCHECKPOINTREQUEST']._serialized_end=774
-  _globals['_DOWNLOADCHECKPOINTRESPONSE']._serialized_start=776
-  _globals['_DOWNLOADCHECKPOINTRESPONSE']._serialized_end=858
-  _globals['_DELETECHECKPOINTREQUEST']._serialized_start=860
-  _globals['_DELETECHECKPOINTREQUEST']._serialized_end=905
-  _globals['_DELETECHECKPOINTRESPONSE']._serialized_start=907
-  _globals['_DELETECHECKPOINTRESPONSE']._serialized_end=933
-  _globals['_CHECKPOINTSERVICE']._serialized_start=936
-  _globals['_CHECKPOINTSERVICE']._serialized_end=1376
+  _globals['_CHECKPOINT']._serialized_end=361
+  _globals['_CHECKPOINT_METRICSENTRY']._serialized_start=315
+  _globals['_CHECKPOINT_METRICSENTRY']._serialized_end=361
+  _globals['_CREATECHECKPOINTREQUEST']._serialized_start=363
+  _globals['_CREATECHECKPOINTREQUEST']._serialized_end=401
+  _globals['_CREATECHECKPOINTRESPONSE']._serialized_start=403
+  _globals['_CREATECHECKPOINTRESPONSE']._serialized_end=468
+  _globals['_LISTCHECKPOINTSREQUEST']._serialized_start=470
+  _globals['_LISTCHECKPOINTSREQUEST']._serialized_end=546
+  _globals['_LISTCHECKPOINTSRESPONSE']._serialized_start=548
+  _globals['_LISTCHECKPOINTSRESPONSE']._serialized_end=638
+  _globals['_GETCHECKPOINTREQUEST']._serialized_start=640
+  _globals['_GETCHECKPOINTREQUEST']._serialized_end=682
+  _globals['_GETCHECKPOINTRESPONSE']._serialized_start=684
+  _globals['_GETCHECKPOINTRESPONSE']._serialized_end=746
+  _globals['_DOWNLOADCHECKPOINTREQUEST']._serialized_start=748
+  _globals['_DOWNLOADCHECKPOINTREQUEST']._serialized_end=795
+  _globals['_DOWNLOADCHECKPOINTRESPONSE']._serialized_start=797
+  _globals['_DOWNLOADCHECKPOINTRESPONSE']._serialized_end=879
+  _globals['_DELETECHECKPOINTREQUEST']._serialized_start=881
+  _globals['_DELETECHECKPOINTREQUEST']._serialized_end=926
+  _globals['_DELETECHECKPOINTRESPONSE']._serialized_start=928
+  _globals['_DELETECHECKPOINTRESPONSE']._serialized_end=954
+  _globals['_CHECKPOINTSERVICE']._serialized_start=957
+  _globals['_CHECKPOINTSERVICE']._serialized_end=1397
 # @@protoc_insertion_point(module_scope)

@@ -7,7 +7,7 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Checkpoint(_message.Message):
-    __slots__ = ("id", "job_id", "step", "epoch", "size_bytes", "create_time", "weights_sha256", "best", "metrics")
+    __slots__ = ("id", "job_id", "step", "epoch", "size_bytes", "create_time", "weights_sha256", "best", "metrics", "approximate")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -24,6 +24,7 @@ class Checkpoint(_message.Message):
     WEIGHTS_SHA256_FIELD_NUMBER: _ClassVar[int]
     BEST_FIELD_NUMBER: _ClassVar[int]
     METRICS_FIELD_NUMBER: _ClassVar[int]
+    APPROXIMATE_FIELD_NUMBER: _ClassVar[int]
     id: str
     job_id: str
     step: int
@@ -33,7 +34,8 @@ class Checkpoint(_message.Message):
     weights_sha256: str
     best: bool
     metrics: _containers.ScalarMap[str, float]
-    def __init__(self, id: _Optional[str] = ..., job_id: _Optional[str] = ..., step: _Optional[int] = ..., epoch: _Optional[int] = ..., size_bytes: _Optional[int] = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., weights_sha256: _Optional[str] = ..., best: bool = ..., metrics: _Optional[_Mapping[str, float]] = ...) -> None: ...
+    approximate: bool
+    def __init__(self, id: _Optional[str] = ..., job_id: _Optional[str] = ..., step: _Optional[int] = ..., epoch: _Optional[int] = ..., size_bytes: _Optional[int] = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., weights_sha256: _Optional[str] = ..., best: bool = ..., metrics: _Optional[_Mapping[str, float]] = ..., approximate: bool = ...) -> None: ...
 
 class CreateCheckpointRequest(_message.Message):
     __slots__ = ("job",)

@@ -32,20 +32,22 @@ JOB_STATE_FAILED: JobState
 JOB_STATE_CANCELLED: JobState
 
 class JobSpec(_message.Message):
-    __slots__ = ("recipe", "data", "settings", "priority", "profile", "retries")
+    __slots__ = ("recipe", "data", "settings", "priority", "profile", "retries", "from_checkpoint")
     RECIPE_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     SETTINGS_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     PROFILE_FIELD_NUMBER: _ClassVar[int]
     RETRIES_FIELD_NUMBER: _ClassVar[int]
+    FROM_CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     recipe: str
     data: str
     settings: _struct_pb2.Struct
     priority: int
     profile: Profile
     retries: int
-    def __init__(self, recipe: _Optional[str] = ..., data: _Optional[str] = ..., settings: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., priority: _Optional[int] = ..., profile: _Optional[_Union[Profile, _Mapping]] = ..., retries: _Optional[int] = ...) -> None: ...
+    from_checkpoint: str
+    def __init__(self, recipe: _Optional[str] = ..., data: _Optional[str] = ..., settings: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., priority: _Optional[int] = ..., profile: _Optional[_Union[Profile, _Mapping]] = ..., retries: _Optional[int] = ..., from_checkpoint: _Optional[str] = ...) -> None: ...
 
 class Profile(_message.Message):
     __slots__ = ("device", "threads", "interop_threads", "dtype", "memory_format")
@@ -106,7 +108,7 @@ class ConfusionRow(_message.Message):
     def __init__(self, counts: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Job(_message.Message):
-    __slots__ = ("id", "name", "state", "reason", "spec", "progress", "latest_metrics", "attempt", "error", "report", "revision", "pid", "failures", "create_time", "queue_time", "start_time", "run_time", "hold_time", "yield_time", "pause_time", "end_time")
+    __slots__ = ("id", "name", "state", "reason", "spec", "progress", "latest_metrics", "attempt", "error", "report", "revision", "pid", "failures", "approximate", "create_time", "queue_time", "start_time", "run_time", "hold_time", "yield_time", "pause_time", "end_time")
     class LatestMetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -127,6 +129,7 @@ class Job(_message.Message):
     REVISION_FIELD_NUMBER: _ClassVar[int]
     PID_FIELD_NUMBER: _ClassVar[int]
     FAILURES_FIELD_NUMBER: _ClassVar[int]
+    APPROXIMATE_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
     QUEUE_TIME_FIELD_NUMBER: _ClassVar[int]
     START_TIME_FIELD_NUMBER: _ClassVar[int]
@@ -148,6 +151,7 @@ class Job(_message.Message):
     revision: int
     pid: int
     failures: int
+    approximate: _containers.RepeatedScalarFieldContainer[str]
     create_time: _timestamp_pb2.Timestamp
     queue_time: _timestamp_pb2.Timestamp
     start_time: _timestamp_pb2.Timestamp
@@ -156,7 +160,7 @@ class Job(_message.Message):
     yield_time: _timestamp_pb2.Timestamp
     pause_time: _timestamp_pb2.Timestamp
     end_time: _timestamp_pb2.Timestamp
-    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., reason: _Optional[str] = ..., spec: _Optional[_Union[JobSpec, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., latest_metrics: _Optional[_Mapping[str, float]] = ..., attempt: _Optional[int] = ..., error: _Optional[_Union[JobError, _Mapping]] = ..., report: _Optional[_Union[ClassificationReport, _Mapping]] = ..., revision: _Optional[int] = ..., pid: _Optional[int] = ..., failures: _Optional[int] = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., queue_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., run_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., hold_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., yield_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., pause_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., reason: _Optional[str] = ..., spec: _Optional[_Union[JobSpec, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., latest_metrics: _Optional[_Mapping[str, float]] = ..., attempt: _Optional[int] = ..., error: _Optional[_Union[JobError, _Mapping]] = ..., report: _Optional[_Union[ClassificationReport, _Mapping]] = ..., revision: _Optional[int] = ..., pid: _Optional[int] = ..., failures: _Optional[int] = ..., approximate: _Optional[_Iterable[str]] = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., queue_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., run_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., hold_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., yield_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., pause_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class SubmitJobRequest(_message.Message):
     __slots__ = ("spec", "name", "request_id", "validate_only")
