@@ -7,6 +7,7 @@ reads no clock: all times are those of the events.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from m1.units import format_bytes, format_duration
@@ -61,6 +62,11 @@ class Watched:
     def is_over(self) -> bool:
         """Whether the job has ended for good."""
         return self.job.state in FINAL
+
+    def remember(self, losses: Iterable[float], accuracies: Iterable[float]) -> None:
+        """What was measured before the watch began: train/loss and val/accuracy, the oldest first."""
+        self.losses.extend(losses)
+        self.accuracies.extend(accuracies)
 
     def first_line(self) -> str:
         """How it stands when the watch begins."""

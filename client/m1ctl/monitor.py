@@ -39,6 +39,7 @@ class Monitor:
     """A view on a terminal."""
 
     stats_interval_s = 1.0
+    draws_history = True
 
     def __init__(
         self,

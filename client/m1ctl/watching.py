@@ -17,6 +17,7 @@ from m1ctl.states import FAILED, SUCCEEDED, job_title
 
 _STATS_LINE_INTERVAL_S = 10.0
 _STATS_INTERVAL_S = 1.0
+_HISTORY_POINTS = 200
 _WAITING = {
     job_pb2.JOB_STATE_PAUSED: "it is paused: m1ctl resume {id} goes on with it; still watching (Ctrl-C detaches)",
     job_pb2.JOB_STATE_HELD: "it is held: m1ctl resume {id} goes on with it; still watching (Ctrl-C detaches)",
@@ -28,6 +29,8 @@ class View(Protocol):
     """Shows what a watcher learns."""
 
     stats_interval_s: float
+    draws_history: bool
+    """Whether it shows what was measured before the watch began."""
 
     def __enter__(self) -> Self: ...
 
@@ -44,6 +47,7 @@ class JsonLines:
     """One WatchResponse a line."""
 
     stats_interval_s = _STATS_INTERVAL_S
+    draws_history = False
 
     def __enter__(self) -> Self:
         return self
@@ -63,6 +67,7 @@ class PlainLines:
     """A line an event, for pipes and files."""
 
     stats_interval_s = _STATS_LINE_INTERVAL_S
+    draws_history = False
 
     def __enter__(self) -> Self:
         return self
@@ -104,7 +109,10 @@ def follow_to_the_end(client: Client, job: job_pb2.Job, output: Format) -> ExitC
     """
     watched = Watched(job)
     try:
-        with choose_view(output) as view:
+        view = choose_view(output)
+        if view.draws_history:
+            watched.remember(_means(client, job, "train/loss"), _means(client, job, "val/accuracy"))
+        with view:
             view.begin(watched)
             if not watched.is_over:
                 _follow(client, watched, view)
@@ -112,6 +120,13 @@ def follow_to_the_end(client: Client, job: job_pb2.Job, output: Format) -> ExitC
         tell(f"detached; the job goes on, and m1ctl watch {job.id} shows it again")
         return ExitCode.INTERRUPTED
     return end_of(watched.job)
+
+
+def _means(client: Client, job: job_pb2.Job, name: str) -> list[float]:
+    if name not in job.latest_metrics:
+        return []
+    series = client.metric_series(name, job.id, max_points=_HISTORY_POINTS, last_step=job.progress.step)
+    return [bucket.mean for bucket in series.buckets]
 
 
 def _follow(client: Client, watched: Watched, view: View) -> None:
