@@ -32,6 +32,7 @@ from m1.v1 import (
     system_pb2_grpc,
 )
 
+from m1d import retention
 from m1d.api.checkpoints import CheckpointService
 from m1d.api.datasets import DatasetService
 from m1d.api.errors import ErrorInterceptor
@@ -40,6 +41,7 @@ from m1d.api.jobs import JobService
 from m1d.api.metrics import MetricService
 from m1d.api.recipes import RecipeService
 from m1d.api.system import SystemService
+from m1d.config import read_config
 from m1d.home import open_home
 from m1d.hub import Hub
 from m1d.live import LiveStats
@@ -79,6 +81,7 @@ class Daemon:
         """
         self._home = home
         self._lock_fd = open_home(home)
+        self._config = read_config(home.config)
         self._store = Store(home.database)
         self._hub = Hub(self._store.revision)
         self._store.on_commit = self._hub.publish
@@ -96,17 +99,21 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        self._verbs.finish_deletions()
+        self._verbs.tidy()
         server, healthy = await self._start_server()
         supervising = asyncio.create_task(self._supervisor.run())
         supervising.add_done_callback(lambda _task: self._stop.set())
-        beating = asyncio.create_task(_beat())
+        keeping = [
+            asyncio.create_task(_beat()),
+            asyncio.create_task(retention.run(self._store, self._config, time.time)),
+        ]
         _log.info("serving %s, revision %d, process %d", self._home.socket, self._store.revision, os.getpid())
         notify("READY=1")
         await self._stop.wait()
         _log.info("stopping")
         notify("STOPPING=1")
-        beating.cancel()
+        for task in keeping:
+            task.cancel()
         await healthy.enter_graceful_shutdown()
         self._supervisor.stop()
         try:

@@ -40,6 +40,10 @@ def ingest(store: Store, job: Job, entries: Sequence[journal.Entry], now: float)
 
 def _apply(tx: Transaction, job: Job, record: journal.Record, now: float) -> Job:
     match record:
+        case journal.Approximate():
+            words = "; ".join(record.differing)
+            notice(tx, job, now, event_pb2.SEVERITY_WARNING, f"goes on as approximate, not bit for bit: {words}")
+            return replace(job, approximate=[*job.approximate, *record.differing])
         case journal.Phase():
             return _progress(tx, job, now, phase=record.name, phase_done=record.done, phase_total=record.total)
         case journal.Plan():
@@ -113,6 +117,7 @@ def _checkpoint(tx: Transaction, job: Job, record: journal.CheckpointWritten, no
         weights_sha256=record.weights_sha256,
         best=record.best,
         metrics=record.metrics,
+        approximate=record.approximate,
     )
     tx.put_checkpoint(checkpoint)
     created = event_pb2.CheckpointCreated(checkpoint=checkpoint_to_proto(checkpoint))

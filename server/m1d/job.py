@@ -65,6 +65,7 @@ class Checkpoint:
     weights_sha256: str
     best: bool
     metrics: Mapping[str, float]
+    approximate: bool = False
 
     @property
     def id(self) -> str:
@@ -89,6 +90,10 @@ class Job:
     request_id: str | None = None
     retries: int = 2
     """How many attempts in a row may fail without progress."""
+    from_checkpoint: str = ""
+    """What it was to begin with, as it was named."""
+    seed: str = ""
+    """The directory, in the home's jobs/, that becomes its own before the first start; see m1d.seeding."""
     state: JobState = JobState.QUEUED
     reason: str = ""
     want: Want = Want.RUN
@@ -107,6 +112,8 @@ class Job:
     """Where the current attempt began."""
     failures: int = 0
     """Attempts in a row that failed without a checkpoint newer than the one they began with."""
+    approximate: Sequence[str] = ()
+    """What differed when it went on under other conditions, in words; empty: it is exact."""
     not_finite_step: int | None = None
     """The step at which an attempt last ended because a number was not finite."""
     exited: Exited | None = None

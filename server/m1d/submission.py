@@ -15,6 +15,7 @@ from m1.jobdir import Profile
 from m1.settings import Value, resolve
 
 from m1d.recipes import Recipes
+from m1d.seeding import Seed
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _ID = re.compile(r"j\d+")
@@ -41,6 +42,8 @@ class Submission:
     profile: Profile
     priority: int
     retries: int
+    from_checkpoint: str
+    seed: Seed | None
 
 
 @dataclass(frozen=True)
@@ -55,11 +58,14 @@ class Request:
     """Only what was set."""
     priority: int
     retries: int | None
+    from_checkpoint: str
     request_id: str
 
 
-async def check(request: Request, recipes: Recipes, data_root: Path, default_profile: Profile) -> Submission:
-    """The job with all its settings resolved.
+async def check(
+    request: Request, seed: Seed | None, recipes: Recipes, data_root: Path, default_profile: Profile
+) -> Submission:
+    """The job with all its settings resolved; what the request leaves out is as in the seed, if there is one.
 
     Raises:
         M1Error: what is wrong, with the field and the way out.
@@ -92,11 +98,29 @@ async def check(request: Request, recipes: Recipes, data_root: Path, default_pro
             value=str(retries),
         )
     recipe = await recipes.get(request.recipe)
-    settings = resolve(recipe.settings, request.settings)
-    profile = check_profile(request.profile, default_profile)
-    data = request.data or recipe.default_data
+    if seed and seed.recipe and seed.recipe != recipe.name:
+        raise M1Error(
+            Reason.INVALID_ARGUMENT,
+            f'the checkpoint "{request.from_checkpoint}" is of the recipe "{seed.recipe}", not of "{recipe.name}"',
+            f"submit {seed.recipe}, or begin with another checkpoint",
+            field="spec.from_checkpoint",
+            value=request.from_checkpoint,
+        )
+    settings = resolve(recipe.settings, {**(seed.settings if seed else {}), **request.settings})
+    profile = check_profile({**(seed.profile if seed else {}), **request.profile}, default_profile)
+    data = request.data or (seed.data if seed else "") or recipe.default_data
     check_source(data_root, data)
-    return Submission(request.name, recipe.name, data, settings, profile, request.priority, retries)
+    return Submission(
+        name=request.name,
+        recipe=recipe.name,
+        data=data,
+        settings=settings,
+        profile=profile,
+        priority=request.priority,
+        retries=retries,
+        from_checkpoint=request.from_checkpoint,
+        seed=seed,
+    )
 
 
 def check_torch() -> None:

@@ -28,6 +28,7 @@ from m1d import process
 from m1d.ingest import ingest
 from m1d.job import Job, JobError
 from m1d.record import change_state, notice
+from m1d.seeding import move_in
 from m1d.settle import Ending, settle
 from m1d.states import ACTIVE, JobState
 from m1d.store import Store
@@ -160,6 +161,8 @@ class Supervisor:
         if not spec_path(directory).exists():
             spec = Spec(job.id, job.recipe, job.data, str(self._home.data), job.settings, job.profile)
             write_spec(directory, spec)
+        if job.seed:
+            move_in(self._home, job.seed, directory)
         write_desired(directory, job.desired)
 
     # While it lives

@@ -103,6 +103,7 @@ def job_to_proto(job: Job, revision: int) -> job_pb2.Job:
             priority=job.priority,
             profile=profile_to_proto(job.profile),
             retries=job.retries,
+            from_checkpoint=job.from_checkpoint,
         ),
         progress=progress_to_proto(job.progress),
         latest_metrics=job.latest,
@@ -110,6 +111,7 @@ def job_to_proto(job: Job, revision: int) -> job_pb2.Job:
         revision=revision,
         pid=job.process.pid if job.process else 0,
         failures=job.failures,
+        approximate=job.approximate,
         create_time=timestamp(job.create_time),
     )
     if job.error:
@@ -142,6 +144,7 @@ def checkpoint_to_proto(checkpoint: Checkpoint) -> checkpoint_pb2.Checkpoint:
         weights_sha256=checkpoint.weights_sha256,
         best=checkpoint.best,
         metrics=checkpoint.metrics,
+        approximate=checkpoint.approximate,
     )
 
 

@@ -5,9 +5,12 @@ A wish for a living process is stored as its desired state; the job's state foll
 
 from __future__ import annotations
 
+import asyncio
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 from m1.errors import M1Error, Reason, nearest
 from m1.jobdir import Want, checkpoint_path, write_desired
@@ -18,6 +21,7 @@ from m1d.hub import Hub
 from m1d.job import Checkpoint, Job
 from m1d.process import is_training
 from m1d.record import change_state, emit, tell_state
+from m1d.seeding import Seed, copy_checkpoint, read_seed, remove_copy, remove_strays
 from m1d.states import FINAL, JobState
 from m1d.store import Store
 from m1d.submission import Submission
@@ -86,12 +90,43 @@ class Verbs:
 
     # Jobs
 
-    def submit(self, submission: Submission, request_id: str, *, validate_only: bool) -> Job:
+    def find_seed(self, reference: str) -> Seed | None:
+        """The checkpoint that a job shall begin with, by id or by the absolute path of its directory; None for "".
+
+        Raises:
+            M1Error: CHECKPOINT_NOT_FOUND, JOB_NOT_FOUND or BAD_CHECKPOINT.
+        """
+        if not reference:
+            return None
+        if os.path.isabs(reference):
+            return read_seed(Path(reference))
+        job, checkpoint = self.find_checkpoint(reference)
+        return read_seed(checkpoint_path(self._home.job(job.id), checkpoint.step))
+
+    async def submit(self, submission: Submission, request_id: str, *, validate_only: bool) -> Job:
         """Store a checked job; the same request_id twice is the same job.
 
         Raises:
-            M1Error: NAME_TAKEN.
+            M1Error: NAME_TAKEN, or BAD_CHECKPOINT for a seed that cannot be copied.
         """
+        if validate_only or submission.seed is None:
+            return self._submit(submission, request_id, "", validate_only=validate_only)
+        # Refused before anything is copied, where that is possible.
+        known = self._store.job_by_request(request_id) if request_id else None
+        self._submit(submission, request_id, "", validate_only=True)
+        if known:
+            return known
+        copy = await asyncio.to_thread(copy_checkpoint, self._home, submission.seed)
+        try:
+            job = self._submit(submission, request_id, copy, validate_only=False)
+        except M1Error:
+            remove_copy(self._home, copy)
+            raise
+        if job.seed != copy:  # the same request came twice at once
+            remove_copy(self._home, copy)
+        return job
+
+    def _submit(self, submission: Submission, request_id: str, copy: str, *, validate_only: bool) -> Job:
         if request_id:
             known = self._store.job_by_request(request_id)
             if known:
@@ -119,6 +154,8 @@ class Verbs:
             create_time=now,
             request_id=request_id or None,
             retries=submission.retries,
+            from_checkpoint=submission.from_checkpoint,
+            seed=copy,
             reason="submitted",
             times={JobState.QUEUED.value: now},
         )
@@ -229,11 +266,14 @@ class Verbs:
         with self._store.transaction() as tx:
             tx.delete_job(job)
             emit(tx, job, self._clock(), job_deleted=event_pb2.JobDeleted())
+        if job.seed:
+            remove_copy(self._home, job.seed)
         if trash.exists():
             shutil.rmtree(trash)
 
-    def finish_deletions(self) -> None:
-        """Finish or undo what an earlier daemon died in: a job that is stored keeps its directory."""
+    def tidy(self) -> None:
+        """Finish or undo what an earlier daemon died in: a job that is stored keeps its directory and its seed."""
+        remove_strays(self._home, self._store.seeds())
         for trash in self._home.jobs.glob(_TRASH + "j*"):
             job_id = trash.name.removeprefix(_TRASH)
             if job_id[1:].isdecimal() and self._store.job(int(job_id[1:])):

@@ -36,22 +36,31 @@ class Batch:
 def first_cursor(store: Store, from_revision: int | None, store_id: str) -> int:
     """The revision before the first one wanted.
 
+    0 and 1 stand for the first one that there is.
+
     Raises:
-        M1Error: CURSOR_OUT_OF_RANGE, when it belongs to another store or lies in the future.
+        M1Error: CURSOR_OUT_OF_RANGE, when it belongs to another store, is kept no longer or lies in the future.
     """
     if from_revision is None:
         return store.revision
+    first = store.first_revision
     foreign = store_id and store_id != store.store_id
-    if foreign or from_revision > store.revision + 1:
-        whose = "belongs to another store" if foreign else f"lies beyond the newest one, {store.revision}"
+    compacted = 1 < from_revision < first
+    if foreign or compacted or from_revision > store.revision + 1:
+        if foreign:
+            whose = "belongs to another store"
+        elif compacted:
+            whose = "is kept no longer"
+        else:
+            whose = f"lies beyond the newest one, {store.revision}"
         raise M1Error(
             Reason.CURSOR_OUT_OF_RANGE,
             f"revision {from_revision} {whose}",
-            "read the jobs anew and watch from their revision; the first one that there is is 1",
+            f"read the jobs anew and watch from their revision; the first one that there is is {first}",
             field="from_revision",
             value=str(from_revision),
         )
-    return max(from_revision - 1, 0)
+    return max(from_revision, first) - 1
 
 
 async def follow(

@@ -50,6 +50,11 @@ class Home:
         return self.root / "cache"
 
     @property
+    def config(self) -> Path:
+        """The daemon's own settings; may be absent."""
+        return self.root / "config.toml"
+
+    @property
     def log(self) -> Path:
         """The daemon's log."""
         return self.root / "m1d.log"

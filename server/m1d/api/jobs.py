@@ -51,10 +51,12 @@ class JobService(job_pb2_grpc.JobServiceServicer):
             profile={field.name: value for field, value in request.spec.profile.ListFields()},
             priority=request.spec.priority,
             retries=request.spec.retries if request.spec.HasField("retries") else None,
+            from_checkpoint=request.spec.from_checkpoint,
             request_id=request.request_id,
         )
-        submission = await check(asked, self._recipes, self._home.data, self._default_profile)
-        job = self._verbs.submit(submission, request.request_id, validate_only=request.validate_only)
+        seed = self._verbs.find_seed(asked.from_checkpoint)
+        submission = await check(asked, seed, self._recipes, self._home.data, self._default_profile)
+        job = await self._verbs.submit(submission, request.request_id, validate_only=request.validate_only)
         return job_pb2.SubmitJobResponse(job=self._told(job))
 
     async def GetJob(self, request: job_pb2.GetJobRequest, context: Any) -> job_pb2.GetJobResponse:

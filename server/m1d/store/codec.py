@@ -19,7 +19,8 @@ def job_to_row(job: Job) -> dict[str, Any]:
     """The columns of a job."""
     body = asdict(job)
     row = {name: body.pop(name) for name in _COLUMNS}
-    return row | {"body": json.dumps(body)}
+    end_time = job.times[job.state.value] if job.final else None
+    return row | {"end_time": end_time, "body": json.dumps(body)}
 
 
 def job_from_row(row: dict[str, Any]) -> Job:

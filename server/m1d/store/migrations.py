@@ -8,6 +8,7 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
+from m1.durable import sync, sync_directory
 from m1.errors import M1Error, Reason
 
 _V1 = """
@@ -58,7 +59,34 @@ CREATE TABLE points (
 ) WITHOUT ROWID;
 """
 
-STEPS = [_V1]
+# Summaries of 64 steps each, so that a long series is drawn without reading every point; and when a job ended.
+_V2 = """
+ALTER TABLE jobs ADD COLUMN end_time REAL;  -- NULL while it is not over
+UPDATE jobs SET end_time = json_extract(body, '$.times.' || state) WHERE state IN ('SUCCEEDED', 'FAILED', 'CANCELLED');
+CREATE INDEX jobs_by_end ON jobs (end_time) WHERE end_time IS NOT NULL;
+
+ALTER TABLE series ADD COLUMN open_bucket INTEGER;  -- the one bucket without a summary
+CREATE TABLE summaries (
+    series INTEGER NOT NULL REFERENCES series (id) ON DELETE CASCADE,
+    bucket INTEGER NOT NULL,  -- step / 64
+    first_step INTEGER NOT NULL,
+    last_step INTEGER NOT NULL,
+    points INTEGER NOT NULL,
+    numbers INTEGER NOT NULL,  -- points that are not NaN
+    low REAL,
+    high REAL,
+    total REAL,
+    last REAL,
+    PRIMARY KEY (series, bucket)
+) WITHOUT ROWID;
+INSERT INTO summaries
+    SELECT series, step / 64, min(step), max(step), count(*), count(value), min(value), max(value), sum(value),
+        (SELECT q.value FROM points q WHERE q.series = p.series AND q.step / 64 = p.step / 64
+         ORDER BY q.step DESC LIMIT 1)
+    FROM points p GROUP BY series, step / 64;
+"""
+
+STEPS = [_V1, _V2]
 
 
 def check_version(connection: sqlite3.Connection, path: Path) -> int:
@@ -79,8 +107,23 @@ def check_version(connection: sqlite3.Connection, path: Path) -> int:
     return version
 
 
-def migrate(connection: sqlite3.Connection, version: int) -> None:
-    """Bring the database from a version to this one's schema, all or nothing."""
+def migrate(connection: sqlite3.Connection, version: int, path: Path) -> None:
+    """Bring the database from a version to this one's schema, all or nothing, with a copy of the old one beside it."""
+    if 0 < version < len(STEPS):
+        _back_up(connection, path.with_name(f"{path.name}.v{version}"))
     if version < len(STEPS):
         script = "".join(STEPS[version:])
         connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {len(STEPS)};\nCOMMIT;")
+
+
+def _back_up(connection: sqlite3.Connection, path: Path) -> None:
+    """A whole copy, which appears when it is durable; an earlier copy of the same version is replaced."""
+    part = path.with_name(f"{path.name}.part")
+    part.unlink(missing_ok=True)
+    copy = sqlite3.connect(part)
+    connection.backup(copy)
+    copy.close()
+    with open(part, "rb") as file:
+        sync(file.fileno())
+    part.replace(path)
+    sync_directory(path.parent)

@@ -7,36 +7,22 @@ anybody was told is stored, and what is stored is told, once.
 
 from __future__ import annotations
 
-import math
 import sqlite3
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from m1.v1 import event_pb2
 
 from m1d.job import Checkpoint, Job
 from m1d.states import JobState
 from m1d.store.codec import checkpoint_from_body, checkpoint_to_body, job_from_row, job_to_row
+from m1d.store.metrics import Bucket, close_bucket, put_points, read_series
 from m1d.store.migrations import check_version, migrate
 
 _JOB_COLUMNS = "number, name, request_id, state, priority, position, body"
-
-
-@dataclass(frozen=True)
-class Bucket:
-    """Some points of a series, side by side."""
-
-    first_step: int
-    last_step: int
-    count: int
-    min: float
-    max: float
-    mean: float
-    last: float
 
 
 class Store:
@@ -55,7 +41,7 @@ class Store:
         version = check_version(self._db, path)
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "fullfsync=ON", "foreign_keys=ON", "cache_size=-16000"):
             self._db.execute(f"PRAGMA {pragma}")
-        migrate(self._db, version)
+        migrate(self._db, version, path)
         self._db.execute("INSERT OR IGNORE INTO meta VALUES ('store_id', ?)", (uuid.uuid4().hex,))
         self.store_id: str = self._db.execute("SELECT value FROM meta WHERE key = 'store_id'").fetchone()[0]
         last = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
@@ -125,6 +111,11 @@ class Store:
         rows = self._db.execute("SELECT name, 'j' || number FROM jobs").fetchall()
         return [word for row in rows for word in row]
 
+    def seeds(self) -> list[str]:
+        """The directories that jobs remember to begin with."""
+        rows = self._db.execute("SELECT json_extract(body, '$.seed') FROM jobs")
+        return [row[0] for row in rows if row[0]]
+
     def next_number(self) -> int:
         """The number that the next job gets."""
         last = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'jobs'").fetchone()
@@ -180,25 +171,35 @@ class Store:
 
     def series(self, job: int, name: str, first_step: int, last_step: int, max_points: int) -> list[Bucket] | None:
         """A series in at most `max_points` buckets of equal width in steps; None if there is no such series."""
-        found = self._db.execute("SELECT id FROM series WHERE job = ? AND name = ?", (job, name)).fetchone()
-        if not found:
-            return None
-        span = (found["id"], first_step, last_step)
-        where = "FROM points WHERE series = ? AND step BETWEEN ? AND ?"
-        count, low, high = self._db.execute(f"SELECT count(*), min(step), max(step) {where}", span).fetchone()
-        if not count:
-            return []
-        width = 1 if count <= max_points else math.ceil((high - low + 1) / max_points)
-        # Ordered by step within a bucket only for `last`: SQLite gives the bare column the row of max(step).
-        rows = self._db.execute(
-            f"SELECT min(step) AS first, count(*) AS n, min(value) AS low, max(value) AS high, avg(value) AS mean,"
-            f" value AS last_value, max(step) AS last {where} GROUP BY (step - ?) / ? ORDER BY first",
-            (*span, low, width),
-        )
-        return [
-            Bucket(r["first"], r["last"], r["n"], *(_nan(r[k]) for k in ("low", "high", "mean", "last_value")))
-            for r in rows
-        ]
+        return read_series(self._db, job, name, first_step, last_step, max_points)
+
+    # Retention
+
+    @property
+    def first_revision(self) -> int:
+        """Of the oldest event that is still there; the one after the newest when there is none."""
+        (first,) = self._db.execute("SELECT min(revision) FROM events").fetchone()
+        return first if first is not None else self.revision + 1
+
+    def forget_events(self, before: int, limit: int) -> int:
+        """Remove at most `limit` events before a revision, the oldest first; how many."""
+        return self._db.execute(
+            "DELETE FROM events WHERE revision IN (SELECT revision FROM events WHERE revision < ?"
+            " ORDER BY revision LIMIT ?)",
+            (before, limit),
+        ).rowcount
+
+    def forget_points(self, ended_before: float, limit: int) -> int:
+        """Remove at most about `limit` single points of jobs that ended before then; their summaries stay. How many."""
+        found = self._db.execute(
+            "SELECT series.id FROM series JOIN jobs ON jobs.number = series.job"
+            " WHERE jobs.end_time < ? AND EXISTS (SELECT 1 FROM points WHERE points.series = series.id) LIMIT 1",
+            (ended_before,),
+        ).fetchone()
+        if found is None:
+            return 0
+        with self.transaction() as tx:
+            return tx.forget_points(found["id"], limit)
 
 
 class Transaction:
@@ -254,12 +255,15 @@ class Transaction:
 
     def put_points(self, job: int, step: int, values: Mapping[str, float]) -> None:
         """Store the values of a step, in the place of what an earlier attempt measured there."""
-        for name, value in values.items():
-            self._db.execute("INSERT OR IGNORE INTO series (job, name) VALUES (?, ?)", (job, name))
-            self._db.execute(
-                "INSERT OR REPLACE INTO points SELECT id, ?, ? FROM series WHERE job = ? AND name = ?",
-                (step, None if math.isnan(value) else value, job, name),
-            )
+        put_points(self._db, job, step, values)
+
+    def forget_points(self, series: int, limit: int) -> int:
+        """Remove the first points of a series, which has its summaries; how many."""
+        close_bucket(self._db, series)
+        return self._db.execute(
+            "DELETE FROM points WHERE series = ? AND step IN (SELECT step FROM points WHERE series = ? LIMIT ?)",
+            (series, series, limit),
+        ).rowcount
 
     def emit(self, event: event_pb2.Event, kind: int, job: int) -> None:
         """Store an event under the next revision."""
@@ -270,7 +274,3 @@ class Transaction:
             (self.revision, job, kind, event.SerializeToString()),
         )
         self.events.append(event)
-
-
-def _nan(value: Any) -> float:
-    return math.nan if value is None else value
