@@ -11,7 +11,6 @@ holds the machine now.
 from __future__ import annotations
 
 import os
-import secrets
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cached_property
@@ -137,7 +136,7 @@ class Client:
         spec = job_pb2.JobSpec(recipe=recipe, data=data, priority=priority, profile=profile, retries=retries)
         spec.settings.update(dict(settings or {}))
         if not request_id and not validate_only:
-            request_id = secrets.token_hex(16)
+            request_id = os.urandom(16).hex()
         request = job_pb2.SubmitJobRequest(spec=spec, name=name, request_id=request_id, validate_only=validate_only)
         try:
             response: job_pb2.SubmitJobResponse = self.connection.unary(self._jobs.SubmitJob, request)

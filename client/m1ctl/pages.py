@@ -76,6 +76,8 @@ def job_page(job: job_pb2.Job, now: float) -> str:
                 ("progress", steps),
                 ("phase", phase_words(progress) if job.state not in FINAL else ""),
                 ("attempt", str(job.attempt) if job.attempt else ""),
+                ("failures", f"{job.failures} in a row" if job.failures else ""),
+                ("approximate", "; ".join(job.approximate)),
                 ("process", f"pid {job.pid}" if job.pid else ""),
             ]
         ),

@@ -10,6 +10,7 @@ from typing import cast
 import pytest
 from m1.errors import ExitCode, M1Error
 from m1ctl.client import Client
+from m1ctl.commands.daemon import check_installed
 from m1ctl.commands.submit import data_source, parse_pairs, parse_profile
 from m1ctl.session import reference
 
@@ -162,3 +163,11 @@ def test_a_path_is_sent_absolute_and_a_name_as_it_is(
     monkeypatch.chdir(tmp_path)
     expected = sent.format(here=tmp_path, parent=tmp_path.parent, home=os.path.expanduser("~"))
     assert data_source(knows("digits", "known"), typed) == expected
+
+
+def test_a_client_alone_says_how_to_get_the_daemon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("m1ctl.background.is_daemon_installed", lambda: False)
+    with pytest.raises(
+        M1Error, match=r"the daemon is not installed here, only the client: pip install 'm1d\[daemon\]'"
+    ):
+        check_installed()

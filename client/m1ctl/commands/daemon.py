@@ -38,7 +38,7 @@ def start(context: typer.Context) -> None:
         else:
             tell(f"m1d {info.version} serves {info.home} already (pid {info.pid})")
             return
-        _check_installed()
+        check_installed()
         try:
             info = start_daemon(session.home, client, session.timeout_s or START_TIMEOUT_S)
         except DaemonExitedError as error:
@@ -99,7 +99,7 @@ def install(context: typer.Context) -> None:
     """
     from m1service import install as install_service
 
-    _check_installed()
+    check_installed()
     _with_the_system(install_service, session_of(context).home.root)
 
 
@@ -125,7 +125,12 @@ def _with_the_system(act: Callable[[Path], str], home: Path) -> None:
         ) from error
 
 
-def _check_installed() -> None:
+def check_installed() -> None:
+    """Refuse to start what is not here.
+
+    Raises:
+        M1Error: UNSUPPORTED, with the way to get it.
+    """
     from m1ctl.background import is_daemon_installed
 
     if not is_daemon_installed():
