@@ -154,7 +154,8 @@ class Watched:
             return f"{group} after step {recorded.step}: {metric_words(values, evaluated)}"
         now_s = seconds(event.time)
         self.throughput.see(now_s, recorded.step)
-        if self._last_step_line_s is not None and 0 <= now_s - self._last_step_line_s < self._interval_s:
+        is_soon = self._last_step_line_s is not None and 0 <= now_s - self._last_step_line_s < self._interval_s
+        if is_soon and recorded.step != progress.total_steps:
             return ""
         self._last_step_line_s = now_s
         eta_s = self.throughput.eta_s(progress.total_steps, now_s)

@@ -69,6 +69,13 @@ def test_steps_are_told_at_most_once_a_second_and_nothing_else_is_thinned() -> N
     assert len(watched.losses) == 30
 
 
+def test_the_last_step_is_always_told() -> None:
+    watched = Watched(a_job())
+    assert texts(watched, measured(0.0, 198), measured(0.1, 199), measured(0.2, 200))[1:] == [
+        "epoch 1/2  step 200/200  loss 2  ETA 0.0 s"
+    ]
+
+
 def test_every_state_change_is_told_with_its_reason() -> None:
     watched = Watched(a_job(job_pb2.JOB_STATE_QUEUED))
     lines = texts(
