@@ -115,6 +115,7 @@ class Client:
         priority: int = 0,
         profile: job_pb2.Profile | None = None,
         retries: int | None = None,
+        from_checkpoint: str = "",
         request_id: str = "",
         validate_only: bool = False,
     ) -> job_pb2.Job:
@@ -130,10 +131,19 @@ class Client:
             priority: Higher runs first, from -1000 to 1000.
             profile: What differs from the machine's default.
             retries: How many attempts in a row may fail without progress; None: the daemon's default.
+            from_checkpoint: An id, or the absolute path of a checkpoint's directory on the daemon's machine. What is
+                left out above is then as it was there.
             request_id: The same one twice is the same job.
             validate_only: The answer holds the job as it would be, without an id.
         """
-        spec = job_pb2.JobSpec(recipe=recipe, data=data, priority=priority, profile=profile, retries=retries)
+        spec = job_pb2.JobSpec(
+            recipe=recipe,
+            data=data,
+            priority=priority,
+            profile=profile,
+            retries=retries,
+            from_checkpoint=from_checkpoint,
+        )
         spec.settings.update(dict(settings or {}))
         if not request_id and not validate_only:
             request_id = os.urandom(16).hex()
@@ -162,6 +172,13 @@ class Client:
             token = response.next_page_token
             if not token:
                 return
+
+    def newest_jobs(self, states: Collection[job_pb2.JobState] = ()) -> job_pb2.ListJobsResponse:
+        """The newest hundred jobs, newest first; a page token in the answer says that there are older ones."""
+        response: job_pb2.ListJobsResponse = self.connection.unary(
+            self._jobs.ListJobs, job_pb2.ListJobsRequest(states=states)
+        )
+        return response
 
     def pause(self, job: str = "", *, hold: bool = False) -> job_pb2.Job:
         """Ask a job to yield, or with hold to stop where it stands. Answers at once; `wait` tells when it has."""

@@ -72,6 +72,7 @@ def job_page(job: job_pb2.Job, now: float) -> str:
                 ("way out", job.error.hint),
                 ("recipe", spec.recipe),
                 ("data", spec.data),
+                ("begun with", spec.from_checkpoint),
                 ("priority", str(spec.priority)),
                 ("progress", steps),
                 ("phase", phase_words(progress) if job.state not in FINAL else ""),

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from m1 import journal
+from m1.failpoints import reach
 from m1.v1 import event_pb2
 
 from m1d.job import Checkpoint, Job, Report
@@ -26,15 +27,17 @@ _SEVERITIES = {
 }
 
 
-def ingest(store: Store, job: Job, entries: Sequence[journal.Entry], now: float) -> Job:
-    """Store what the entries say, and the byte after the last of them. The job as it is then."""
+def ingest(store: Store, job: Job, entries: Sequence[journal.Entry]) -> Job:
+    """Store what the entries say, at the time at which they were written, and the byte after the last of them."""
     if not entries:
         return job
+    reach("before.ingest")
     with store.transaction() as tx:
         for entry in entries:
-            job = _apply(tx, job, entry.record, now)
+            job = _apply(tx, job, entry.record, entry.time)
         job = replace(job, journal_offset=entries[-1].next_offset)
         tx.update_job(job)
+    reach("after.ingest")
     return job
 
 

@@ -22,9 +22,10 @@ def list_(
     state: Annotated[
         list[str] | None, typer.Option(help="Only jobs in this state; may be given several times.", show_default=False)
     ] = None,
+    every: Annotated[bool, typer.Option("--all", help="All jobs, not only the newest hundred.")] = False,
     output: Output = Format.text,
 ) -> None:
-    """List all jobs, newest first."""
+    """List the newest jobs, newest first."""
     from m1.v1 import job_pb2
 
     from m1ctl.pages import job_table
@@ -32,11 +33,13 @@ def list_(
 
     states = [state_from_word(word) for word in state or ()]
     with session_of(context).connect() as client:
-        jobs = list(client.list_jobs(states))
+        answer = job_pb2.ListJobsResponse(jobs=client.list_jobs(states)) if every else client.newest_jobs(states)
     if output is Format.json:
-        put_json(job_pb2.ListJobsResponse(jobs=jobs))
-    elif jobs:
-        put(job_table(jobs, time.time()))
+        put_json(answer)
+    elif answer.jobs:
+        put(job_table(answer.jobs, time.time()))
+        if answer.next_page_token:
+            tell("there are older ones: m1ctl list --all")
     else:
         tell("there is no such job" if states else "there is no job yet: m1ctl submit cifar --data digits makes one")
 

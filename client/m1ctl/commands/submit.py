@@ -35,6 +35,20 @@ def submit(
         list[str] | None,
         typer.Option(metavar="KEY=VALUE", help="device, threads, interop_threads, dtype or memory_format; repeatable."),
     ] = None,
+    retries: Annotated[
+        int | None,
+        typer.Option(min=0, help="How many attempts in a row may fail without progress; else 2.", show_default=False),
+    ] = None,
+    from_checkpoint: Annotated[
+        str,
+        typer.Option(
+            "--from",
+            metavar="CHECKPOINT",
+            help="Begin with this checkpoint: an id, or a directory that m1ctl download made. What is not set here is"
+            " as it was there.",
+            show_default=False,
+        ),
+    ] = "",
     watch: Annotated[bool, typer.Option("--watch", help="Then follow it as m1ctl watch does.")] = False,
     request_id: Annotated[
         str, typer.Option(help="The same one twice is the same job: makes a repeated submit safe.", show_default=False)
@@ -60,7 +74,15 @@ def submit(
     wanted_profile = parse_profile(parse_pairs("--profile", profile or ()))
     with session_of(context).connect() as client:
         source = data_source(client, data) if data is not None else ""
-        asked = {"data": source, "settings": given, "name": name, "priority": priority, "profile": wanted_profile}
+        asked = {
+            "data": source,
+            "settings": given,
+            "name": name,
+            "priority": priority,
+            "profile": wanted_profile,
+            "retries": retries,
+            "from_checkpoint": checkpoint_source(from_checkpoint),
+        }
 
         def send(*, validate_only: bool) -> job_pb2.Job:
             return client.submit(recipe, request_id=request_id, validate_only=validate_only, **asked)  # type: ignore[arg-type]
@@ -136,6 +158,12 @@ def parse_profile(given: dict[str, str]) -> job_pb2.Profile:
                 value=value,
             )
     return profile
+
+
+def checkpoint_source(checkpoint: str) -> str:
+    """What the daemon calls a checkpoint: an id as it is, a path absolute."""
+    is_path = os.sep in checkpoint or checkpoint[:1] in {".", "~"} or os.path.isdir(checkpoint)
+    return os.path.abspath(os.path.expanduser(checkpoint)) if checkpoint and is_path else checkpoint
 
 
 def data_source(client: Client, data: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from google.protobuf import struct_pb2
 from m1.endpoint import CHUNK_BYTES
+from m1.errors import M1Error, Reason
 from m1.jobdir import Profile, log_path
 from m1.paths import Home
 from m1.v1 import job_pb2, job_pb2_grpc
@@ -101,8 +102,10 @@ class JobService(job_pb2_grpc.JobServiceServicer):
             if chunk:
                 offset += len(chunk)
                 yield job_pb2.ReadJobLogResponse(chunk=chunk, next_offset=offset)
-            elif over or not request.follow or self._hub.closed:
+            elif over or not request.follow:
                 return
+            elif self._hub.closed:
+                raise M1Error(Reason.SHUTTING_DOWN, "the daemon stops", "read on from the last offset when it is back")
             else:
                 await self._hub.wait(_LOG_POLL_S)
 
