@@ -26,7 +26,7 @@ from pathlib import Path
 
 import psutil
 from m1.jobdir import lock_path
-from m1.journal import Exited, JournalWriter, Metrics
+from m1.journal import Exited, JournalWriter, Metrics, journal_path
 from m1.paths import Home
 from m1.v1 import event_pb2, job_pb2
 from m1ctl import connect
@@ -52,10 +52,14 @@ class Stage:
         directory = Home(home).job(self.job)
         self._lock = os.open(lock_path(directory), os.O_RDWR)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
-        self.journal = JournalWriter.__new__(JournalWriter)
-        self.journal._fd = os.open(directory / "journal-1", os.O_WRONLY | os.O_APPEND)
-        self.journal._lock = threading.Lock()
+        path = journal_path(directory, held.attempt)
+        written = path.read_bytes()
+        path.unlink()
+        self.journal = JournalWriter(path)
+        with open(path, "ab") as file:  # what the training process had said; the writer goes on behind it
+            file.write(written)
         self.step = held.progress.step
+        self.start()
 
     def start(self) -> None:
         self.daemon = subprocess.Popen(
@@ -93,6 +97,7 @@ def throughput(stage: Stage, watchers: int, events: int) -> float:
             client.connection.wait_until_ready(30)
             seen = 0
             for response in client.watch(stage.job, from_revision=before.revision + 1, kinds=KINDS):
+                assert not response.HasField("lost")
                 if response.events and not seen:
                     first.append(time.perf_counter())
                 seen += len(response.events)

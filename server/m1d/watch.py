@@ -1,9 +1,9 @@
 """Following the events from a revision on: from the hub's ring, or from the store for who does not keep up.
 
 A watcher has a cursor and nothing else, so one that never reads costs no more than one that does. One that comes with
-an old revision is told everything since, at its own pace. One that had caught up and then fell out of the ring is slow:
-what may be thinned is left out for it, and it is told the range in which that happened. What may not be lost is told in
-any case.
+an old revision is told everything since, at its own pace. One that had caught up and then fell far behind the ring is
+slow: what may be thinned is left out for it, and it is told the range in which that happened. What may not be lost is
+told in any case.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from m1d.translate import KIND_OF_PAYLOAD, LOSSLESS_KINDS
 
 # A message of this many metrics events has about 100 kB.
 BATCH_EVENTS = 500
+# A watcher that is further behind is slow; a burst of less (a daemon that takes in what it missed) is told whole.
+SLOW_EVENTS = 40_000
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,14 @@ def first_cursor(store: Store, from_revision: int | None, store_id: str) -> int:
 
 
 async def follow(
-    store: Store, hub: Hub, cursor: int, *, job: int | None, kinds: frozenset[int], timeout_s: float | None
+    store: Store,
+    hub: Hub,
+    cursor: int,
+    *,
+    job: int | None,
+    kinds: frozenset[int],
+    timeout_s: float | None,
+    slow_events: int = SLOW_EVENTS,
 ) -> AsyncIterator[Batch]:
     """What happened after the cursor, then what happens; an empty batch when nothing did for `timeout_s`.
 
@@ -92,8 +101,9 @@ async def follow(
                     yield Batch((), cursor)
             continue
         upto = hub.reaches_back_to
-        thinned = kinds & frozenset(LOSSLESS_KINDS) if caught_up else kinds
-        lost = (cursor + 1, upto) if caught_up and thinned != kinds else None
+        slow = caught_up and upto - cursor > slow_events
+        thinned = kinds & frozenset(LOSSLESS_KINDS) if slow else kinds
+        lost = (cursor + 1, upto) if thinned != kinds else None
         while cursor < upto:
             events, cursor = store.events(cursor, upto, job=job, kinds=thinned, limit=BATCH_EVENTS)
             if events or lost:

@@ -61,9 +61,9 @@ def test_a_late_watcher_is_told_everything_from_the_store_then_from_the_ring(sce
     assert not any(batch.lost for batch in batches)
 
 
-def test_a_watcher_that_falls_out_of_the_ring_is_told_the_range_and_every_state_change(scene: Scene) -> None:
+def test_a_watcher_that_is_far_behind_is_told_the_range_and_every_state_change(scene: Scene) -> None:
     async def play() -> list[Batch]:
-        following = follow(scene.store, scene.hub, 0, job=None, kinds=KINDS, timeout_s=0.01)
+        following = follow(scene.store, scene.hub, 0, job=None, kinds=KINDS, timeout_s=0.01, slow_events=10)
         scene.happen(STATE)
         batches = [await anext(following)]
         batches.append(await anext(following))  # caught up
@@ -80,6 +80,19 @@ def test_a_watcher_that_falls_out_of_the_ring_is_told_the_range_and_every_state_
     revisions = [e.revision for e in told]
     assert revisions == sorted(set(revisions))
     assert revisions[-8:] == list(range(15, 23))
+
+
+def test_a_burst_larger_than_the_ring_is_told_whole(scene: Scene) -> None:
+    async def play() -> list[Batch]:
+        following = follow(scene.store, scene.hub, 0, job=None, kinds=KINDS, timeout_s=0.01)
+        scene.happen(STATE)
+        batches = [await anext(following), await anext(following)]  # caught up
+        scene.happen(METRICS, 40)
+        return batches + await until(scene, following, 41)
+
+    batches = asyncio.run(play())
+    assert [event.revision for batch in batches for event in batch.events] == list(range(1, 42))
+    assert not any(batch.lost for batch in batches)
 
 
 def test_a_watcher_that_does_not_read_keeps_nobody_else_waiting(scene: Scene) -> None:
