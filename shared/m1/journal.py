@@ -7,7 +7,8 @@ only by appending. A record is
     crc32   4 bytes, little-endian, of the payload
     payload JSON of one of the record classes below, with its `kind`
 
-and is written by one call, so that a killed writer leaves at most one incomplete record, at the end. The daemon reads
+and is written by one call, so that a killed writer leaves at most one incomplete record, at the end; a writer that
+lives (a full disk) takes an incomplete one back before it writes another. The daemon reads
 on from the byte that it stored in the same transaction as the records before it, which is what makes the taking-in
 exactly once. Reading stops without an error at an incomplete record (the rest may follow) and with one at a record
 that is whole but wrong (nothing after it can be trusted).
@@ -15,6 +16,7 @@ that is whole but wrong (nothing after it can be trusted).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import struct
@@ -27,10 +29,13 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
 from m1.durable import sync
+from m1.failpoints import armed, reach
 
 _HEADER = struct.Struct("<II")
 # Longer than any record that we write: a length above it is damage, not a record to wait for.
 MAX_PAYLOAD_BYTES = 16 * 2**20
+# A test wants to stop between two halves of a record, which are one write otherwise.
+_SPLIT = armed("within.journal")
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,11 @@ class Started:
 
 @dataclass(frozen=True)
 class Approximate:
-    """It goes on from a checkpoint under another fingerprint: no longer bit for bit. What differs, in words."""
+    """It goes on from a checkpoint under another fingerprint: no longer bit for bit.
+
+    `differing` is all that has differed in the job so far, in words. It is said again by every attempt that begins with
+    such a checkpoint: whoever takes it in adds what is new to it.
+    """
 
     kind: ClassVar = "approximate"
     differing: list[str]
@@ -207,15 +216,42 @@ class JournalWriter:
         """
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._lock = threading.Lock()
+        self._end_bytes = 0
+        self._torn = False
 
     def append(self, record: Record) -> None:
-        """Write one record, in one call. A full disk raises OSError and leaves at most an incomplete record."""
+        """Write one record, in one call.
+
+        Raises:
+            OSError: it could not be written (a full disk). Nothing of it remains; a later one may be tried.
+        """
         payload = json.dumps({"kind": record.kind, "time": time.time(), "record": asdict(record)}).encode()
         frame = _HEADER.pack(len(payload), zlib.crc32(payload)) + payload
         with self._lock:
-            written = os.write(self._fd, frame)
-            while written < len(frame):
-                written += os.write(self._fd, frame[written:])
+            self._take_back()
+            reach("before.journal")
+            self._torn = True
+            try:
+                self._write(frame)
+            except OSError:
+                with contextlib.suppress(OSError):  # then before the next record
+                    self._take_back()
+                raise
+            self._torn = False
+            self._end_bytes += len(frame)
+            reach("after.journal")
+
+    def _take_back(self) -> None:
+        """Cut off an incomplete record: what is appended behind it would be read as its rest."""
+        if self._torn:
+            os.ftruncate(self._fd, self._end_bytes)
+            self._torn = False
+
+    def _write(self, frame: bytes) -> None:
+        written = os.write(self._fd, frame[: len(frame) // 2] if _SPLIT else frame)
+        reach("within.journal")
+        while written < len(frame):
+            written += os.write(self._fd, frame[written:])
 
     def sync(self) -> None:
         """Return when everything appended survives a power cut, too."""
@@ -227,7 +263,7 @@ class JournalWriter:
         os.close(self._fd)
 
 
-def read_journal(path: Path, offset: int, limit_bytes: int = 4 * 2**20) -> Iterator[Entry]:
+def read_journal(path: Path, offset: int, limit_bytes: int = 2**18) -> Iterator[Entry]:
     """The whole records from a byte on, about `limit_bytes` of them at most. A missing file has none.
 
     Raises:
