@@ -3,11 +3,12 @@
     checkpoints/step-00000352/
         weights.safetensors     parameters and buffers, nothing else: its SHA-256 depends on the weights alone
         optimizer.safetensors   the optimizer's tensors, as <parameter>.<name>
-        state.json              counters, validation, the best checkpoint, the fingerprint of what affects bits
+        state.json              counters, validation, the best checkpoint, the fingerprint of what affects bits, the job
         manifest.json           size and SHA-256 of the three; written last
 
 It is written under a temporary name, synced, and appears by one rename. It is used only after every hash was found
-right, and nothing of it is ever unpickled. One that does not verify is set aside as `damaged-...`, with its files.
+right, and nothing of it is ever unpickled. It names the job that it was made for only for the reader: any job may go
+on from it, in any home. One that does not verify is set aside as `damaged-...`, with its files.
 """
 
 from __future__ import annotations
@@ -18,16 +19,20 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from m1.durable import sync_directory, write_file
+from m1.failpoints import reach
 from m1.jobdir import checkpoint_path, checkpoints_path
+from m1.settings import Value
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import load
 from torch import Tensor
+
+from m1train.tensor_file import Written, write_tensors
 
 FORMAT = 1
 _WEIGHTS, _OPTIMIZER, _STATE, _MANIFEST = "weights.safetensors", "optimizer.safetensors", "state.json", "manifest.json"
@@ -48,6 +53,17 @@ class Best:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """What was trained, in words enough to train it elsewhere. The engine compares settings by it, and no more."""
+
+    id: str
+    recipe: str
+    data: str
+    settings: Mapping[str, Value]
+    profile: Mapping[str, Value]
+
+
+@dataclass(frozen=True)
 class State:
     """The counters: where the training stands."""
 
@@ -59,12 +75,14 @@ class State:
     """Epochs whose validation has been recorded."""
     validation: Mapping[str, float]
     """The validation metrics that belong to these weights; empty when they were not measured."""
-    request: int
-    """The newest checkpoint request that has been served."""
     best: Best | None
     fingerprint: Mapping[str, str | int]
     time: float
     """Seconds since the epoch."""
+    approximate: Sequence[str] = ()
+    """What has differed when the training went on under another fingerprint, in words; empty: it is exact."""
+    job: Origin | None = None
+    """None in a checkpoint that was written before this was kept."""
 
 
 @dataclass(frozen=True)
@@ -96,21 +114,27 @@ def write(directory: Path, state: State, weights: Tensors, optimizer: Tensors) -
         OSError: it could not be written; nothing remains of it.
     """
     parent = checkpoints_path(directory)
-    contents = {_WEIGHTS: save(weights), _OPTIMIZER: save(optimizer), _STATE: _to_json(asdict(state))}
-    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
-    files = {name: {"size": len(content), "sha256": hashes[name]} for name, content in contents.items()}
-    contents[_MANIFEST] = _to_json({"format": FORMAT, "files": files})
+    reach("before.checkpoint")
     temporary = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=parent))
     try:
-        for name, content in contents.items():
-            write_file(temporary / name, content)
+        written = {_WEIGHTS: write_tensors(temporary / _WEIGHTS, weights)}
+        reach("after.weights")
+        written[_OPTIMIZER] = write_tensors(temporary / _OPTIMIZER, optimizer)
+        reach("after.optimizer")
+        written[_STATE] = _write_json(temporary / _STATE, asdict(state))
+        reach("before.manifest")
+        files = {name: {"size": file.size_bytes, "sha256": file.sha256} for name, file in written.items()}
+        written[_MANIFEST] = _write_json(temporary / _MANIFEST, {"format": FORMAT, "files": files})
         sync_directory(temporary)
+        reach("before.rename")
         os.rename(temporary, checkpoint_path(directory, state.step))
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+    reach("after.rename")
     sync_directory(parent)
-    return Checkpoint(state, sum(len(content) for content in contents.values()), hashes[_WEIGHTS])
+    reach("after.checkpoint")
+    return Checkpoint(state, sum(file.size_bytes for file in written.values()), written[_WEIGHTS].sha256)
 
 
 def read(path: Path) -> Loaded:
@@ -231,8 +255,10 @@ def _no_constant(word: str) -> float:
     raise ValueError(f"{word} is not a number")
 
 
-def _to_json(data: object) -> bytes:
-    return json.dumps(data, indent=1, allow_nan=False).encode()
+def _write_json(path: Path, data: object) -> Written:
+    content = json.dumps(data, indent=1, allow_nan=False).encode()
+    write_file(path, content)
+    return Written(len(content), hashlib.sha256(content).hexdigest())
 
 
 def _parsed_state(data: dict[str, Any]) -> State:
@@ -243,13 +269,34 @@ def _parsed_state(data: dict[str, Any]) -> State:
             epoch=_count(data["epoch"]),
             validated_epochs=_count(data["validated_epochs"]),
             validation={str(k): float(v) for k, v in data["validation"].items()},
-            request=_count(data["request"]),
             best=None if best is None else Best(_count(best["step"]), float(best["accuracy"])),
             fingerprint={str(k): v if isinstance(v, int) else str(v) for k, v in data["fingerprint"].items()},
             time=float(data["time"]),
+            approximate=_sentences(data.get("approximate", [])),
+            job=_origin(data.get("job")),
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise BadCheckpointError(f"{_STATE} is not a state ({type(error).__name__}: {error})") from error
+
+
+def _sentences(value: object) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(sentence, str) for sentence in value):
+        raise ValueError("approximate is not a list of sentences")
+    return value
+
+
+def _origin(value: object) -> Origin | None:
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise ValueError("job is not an object")
+    return Origin(
+        id=str(value["id"]),
+        recipe=str(value["recipe"]),
+        data=str(value["data"]),
+        settings=dict(value["settings"]),
+        profile=dict(value["profile"]),
+    )
 
 
 def _count(value: object) -> int:

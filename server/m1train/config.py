@@ -65,6 +65,14 @@ class TrainingConfig:
         maximum=100_000,
         unit="epochs",
     )
+    checkpoint_every_s: float = setting(
+        300,
+        "At most this much training is at risk: a checkpoint is made when the last one is older; "
+        "with 0 only by epochs.",
+        minimum=0,
+        maximum=86_400,
+        unit="s",
+    )
     keep_checkpoints: int = setting(
         3, "How many of the newest checkpoints are kept; the best one is kept besides.", minimum=1, maximum=10_000
     )

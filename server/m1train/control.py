@@ -60,6 +60,11 @@ class Control:
             return Desired(Want.YIELD, self._desired.checkpoint)
         return self._desired
 
+    def stay(self) -> bool:
+        """Wait a moment, and say whether the daemon lets this process stay."""
+        self.rest()
+        return self.look().want in (Want.RUN, Want.HOLD)
+
     def rest(self) -> None:
         """Wait a moment before the next look, without using the processor."""
         self._terminate.wait(_HOLD_LOOK_S)

@@ -1,86 +1,54 @@
 """The training loop, from wherever it stands to its end.
 
-Where it stands is two counters: steps done and epochs validated. What comes next is a pure function of them (`due`),
-so a training that was interrupted (within an epoch, at its end, in a validation, in the test) goes on by the same
-code as one that was not. Between two steps, and between two batches of an evaluation, it heeds what the daemon wants:
+Where it stands is two counters: steps done and epochs validated. What comes next is a pure function of them
+(m1train.position), so a training that was interrupted (within an epoch, at its end, in a validation, in the test)
+goes on by the same code as one that was not. Between two steps, and between two batches of an evaluation, it heeds
+what the daemon wants:
 
     stop    leave
     yield   write a checkpoint, leave when it is durable; when it cannot be written, fail, and say so
     hold    say so, wait, say when it goes on; checkpoint requests are served meanwhile
     checkpoint = n   have one written, while the training goes on; or announce the one of this step again
 
+Before a step it has a checkpoint written when the last one is older than the work that may be at risk. Copying the
+state for a checkpoint goes on beside the forward and the backward pass; before the optimizer step it is awaited.
+
 The test comes after the last checkpoint, so an interrupted test is repeated, on the same weights.
 """
 
 from __future__ import annotations
 
-import enum
 import logging
 import math
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from m1.errors import M1Error, Reason
+from m1.failpoints import reach
 from m1.jobdir import Want
-from m1.journal import Continued, Held, JournalWriter, Metrics, Phase, Plan, Report
+from m1.journal import Continued, Held, Metrics, Phase, Plan, Report
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
 from m1train.batches import Batches
-from m1train.checkpoint import State
+from m1train.checkpoint import Origin, State
 from m1train.checkpoint_writer import CheckpointWriter
 from m1train.control import Control, Leave
 from m1train.dataset.cache import Dataset, Split
 from m1train.device import Device
 from m1train.evaluation import Evaluation, evaluate
+from m1train.journal import Journal
 from m1train.metrics import accuracy, class_accuracy
+from m1train.position import Duty, Position, at_risk, due
 from m1train.recipe import Recipe
 from m1train.stopwatch import Stopwatch
-from m1train.training_state import snapshot
+from m1train.training_state import Snapshot
 
 log = logging.getLogger(__name__)
-
-
-class Duty(enum.Enum):
-    """What comes next."""
-
-    TRAIN = "train"
-    VALIDATE = "validate"
-    CHECKPOINT = "checkpoint"
-    TEST = "test"
-    FINISH = "finish"
-
-
-@dataclass
-class Position:
-    """Where the training stands."""
-
-    step: int = 0
-    validated_epochs: int = 0
-    validation: Mapping[str, float] = field(default_factory=dict)
-    """Of the weights as they are now; empty after the next step."""
-    request: int = 0
-    saved: tuple[int, int] = (-1, -1)
-    """Steps and validated epochs of the last checkpoint."""
-    tested: bool = False
-
-
-def due(position: Position, steps_per_epoch: int, epochs: int, checkpoint_every_epochs: int, validates: bool) -> Duty:
-    """What comes next at a position."""
-    epoch, rest = divmod(position.step, steps_per_epoch)
-    if validates and position.validated_epochs < epoch:
-        return Duty.VALIDATE
-    every = checkpoint_every_epochs or epochs
-    at_checkpoint = rest == 0 and epoch > 0 and (epoch % every == 0 or epoch == epochs)
-    if at_checkpoint and position.saved != (position.step, position.validated_epochs):
-        return Duty.CHECKPOINT
-    if epoch < epochs:
-        return Duty.TRAIN
-    return Duty.FINISH if position.tested else Duty.TEST
 
 
 @dataclass
@@ -96,9 +64,13 @@ class Loop:
     validation_images: NDArray[np.int64]
     position: Position
     fingerprint: Mapping[str, str | int]
+    approximate: Sequence[str]
+    origin: Origin
     control: Control
-    journal: JournalWriter
+    journal: Journal
     writer: CheckpointWriter
+    clock: Callable[[], float] = time.monotonic
+    """What the age of the last checkpoint is counted by; nothing that is trained depends on it."""
 
     def run(self) -> None:
         """Train to the end, with the last checkpoint durable.
@@ -113,6 +85,8 @@ class Loop:
         )
         self._stopwatch = Stopwatch(time.perf_counter)
         self._parameters = list(self.model.parameters())
+        self._snapshot: Snapshot | None = None
+        position.saved_at_s = self.clock()
         phase = None
         while True:
             self._heed()
@@ -123,6 +97,8 @@ class Loop:
                 phase = duty
             match duty:
                 case Duty.TRAIN:
+                    if at_risk(position, self.clock(), config.checkpoint_every_s):
+                        self._checkpoint()
                     self._step()
                 case Duty.VALIDATE:
                     self._validate()
@@ -151,6 +127,9 @@ class Loop:
                 loss.backward()  # type: ignore[no-untyped-call]
                 norm = self._finite("gradient's norm", clip_grad_norm_(self._parameters, self.recipe.clip_norm))
             with watch.phase("optimizer"):
+                if self._snapshot is not None:
+                    self._snapshot.wait()
+                    self._snapshot = None
                 lr = self.recipe.lr(epoch)
                 for group in self.optimizer.param_groups:
                     group["lr"] = lr
@@ -158,6 +137,7 @@ class Loop:
                 self.optimizer.zero_grad()
         position.step += 1
         position.validation = {}
+        reach("after.step")
         if position.step % self.recipe.config.metrics_every == 0:
             right = int((logits.argmax(1) == labels).sum())
             values = {"loss": loss_value, "accuracy": right / len(labels), "lr": lr, "grad_norm": norm}
@@ -175,6 +155,7 @@ class Loop:
         began = time.perf_counter()
         result = self._evaluate(self.dataset.train, self.validation_images)
         self._finite_loss("validation", result)
+        reach("before.validated")
         self.position.validated_epochs = self.position.step // self.batches.steps_per_epoch
         self.position.validation = {"val/loss": result.loss, "val/accuracy": accuracy(result.confusion)}
         self._record(self.position.validation)
@@ -192,6 +173,7 @@ class Loop:
         split = self.dataset.test
         result = self._evaluate(split, np.arange(len(split.labels)))
         self._finite_loss("test", result)
+        reach("before.tested")
         self._record({"test/loss": result.loss, "test/accuracy": accuracy(result.confusion)})
         classes = list(self.dataset.manifest.classes)
         self.journal.append(Report(classes, class_accuracy(result.confusion), result.confusion.tolist()))
@@ -223,20 +205,24 @@ class Loop:
             epoch=position.step // self.batches.steps_per_epoch,
             validated_epochs=position.validated_epochs,
             validation=dict(position.validation),
-            request=position.request,
             best=None,  # the writer knows it
             fingerprint=self.fingerprint,
             time=time.time(),
+            approximate=self.approximate,
+            job=self.origin,
         )
         if self.writer.has(position.step):
-            self.writer.announce(state)
+            self.writer.announce(state, position.request)
         else:
-            self.writer.write(state, *snapshot(self.model, self.optimizer))
+            self._snapshot = Snapshot(self.model, self.optimizer)
+            self.writer.write(state, position.request, self._snapshot)
         position.saved = (position.step, position.validated_epochs)
+        position.saved_at_s = self.clock()
 
     def _heed(self) -> None:
         held = False
         while True:
+            self.journal.settle()
             desired = self.control.look()
             if desired.want is Want.STOP:
                 raise Leave("stopped")

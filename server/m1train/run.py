@@ -14,14 +14,16 @@ import signal
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from m1.errors import M1Error, Reason
+from m1.failpoints import reach
 from m1.jobdir import Spec, Want, checkpoint_path, checkpoints_path
-from m1.journal import CheckpointRemoved, Exited, JournalWriter, Notice, Phase, Started
+from m1.journal import Approximate, CheckpointRemoved, Exited, JournalWriter, Notice, Phase, Started
+from m1.settings import Value
 from numpy.typing import NDArray
 
 from m1train import recipes
@@ -31,37 +33,36 @@ from m1train.dataset.cache import Dataset, open_dataset
 from m1train.dataset.prepare import prepare
 from m1train.dataset.sample import bad_data
 from m1train.disk import out_of_space
+from m1train.journal import Journal
+from m1train.position import Position
 from m1train.randomness import initial_weights, validation_split
 
 if TYPE_CHECKING:
-    from m1train.checkpoint import Loaded
+    from m1train.checkpoint import Loaded, State
 
 log = logging.getLogger(__name__)
 
 _PROGRESS_INTERVAL_S = 0.1
 # Settings that say what is recorded and stored, not what is trained.
-_WITHOUT_EFFECT_ON_BITS = ("metrics_every", "checkpoint_every_epochs", "keep_checkpoints")
+_WITHOUT_EFFECT_ON_BITS = ("metrics_every", "checkpoint_every_epochs", "checkpoint_every_s", "keep_checkpoints")
 
 
-def run_attempt(directory: Path, spec: Spec, journal: JournalWriter) -> Exited:
-    """Train until the job is done or this process shall go; the result is journalled and returned.
-
-    Raises:
-        OSError: the journal itself cannot be written; nothing can be said then but in the log.
-    """
-    control = Control(directory)
+def run_attempt(directory: Path, spec: Spec, writer: JournalWriter) -> Exited:
+    """Train until the job is done or this process shall go; the result is journalled and returned."""
+    control, journal, position = Control(directory), Journal(writer), Position()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: control.terminate())
     try:
-        _attempt(directory, spec, journal, control)
+        _attempt(directory, spec, journal, control, position)
         exited = Exited("succeeded")
     except Leave as leave:
         exited = Exited(leave.outcome)
     except Exception as error:  # noqa: BLE001 - the last one that can say what happened
         exited = _failure(error)
+    exited = replace(exited, step=position.step)
     log.info("%s%s", exited.outcome, f": {exited.message}" if exited.message else "")
-    journal.append(exited)
-    journal.close()
+    reach("before.exited")
+    journal.leave(exited, stay=control.stay)
     return exited
 
 
@@ -83,7 +84,7 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().split("\n", 1)[0]
 
 
-def _attempt(directory: Path, spec: Spec, journal: JournalWriter, control: Control) -> None:
+def _attempt(directory: Path, spec: Spec, journal: Journal, control: Control, position: Position) -> None:
     try:
         import torch
     except ImportError as error:
@@ -93,7 +94,7 @@ def _attempt(directory: Path, spec: Spec, journal: JournalWriter, control: Contr
     from m1train import checkpoint, device
     from m1train.batches import Batches
     from m1train.checkpoint_writer import CheckpointWriter, announcement
-    from m1train.loop import Loop, Position
+    from m1train.loop import Loop
     from m1train.training_state import restore
 
     checkpoints_path(directory).mkdir(mode=0o700, exist_ok=True)
@@ -107,7 +108,9 @@ def _attempt(directory: Path, spec: Spec, journal: JournalWriter, control: Contr
         journal.append(CheckpointRemoved(step))
     if loaded:
         # Said again: its writer may have been killed before it could say it.
-        journal.append(announcement(loaded.checkpoint))
+        # It is of the very step where the training stands: whatever was asked for until now, this one serves.
+        position.request = control.look().checkpoint
+        journal.append(announcement(loaded.checkpoint, position.request))
 
     recipe = recipes.load(spec.recipe, spec.settings)
     place = device.set_up(spec.profile)
@@ -122,7 +125,8 @@ def _attempt(directory: Path, spec: Spec, journal: JournalWriter, control: Contr
     model = place.model(model)
     optimizer = recipe.optimizer(model)
     fingerprint = device.fingerprint(spec.profile) | _content_fingerprint(spec.recipe, config, dataset)
-    position = Position()
+    origin = checkpoint.Origin(spec.job_id, spec.recipe, spec.data, asdict(config), asdict(spec.profile))
+    approximate: list[str] = []
     if loaded and state:
         try:
             restore(model, optimizer, loaded.weights, loaded.optimizer)
@@ -130,14 +134,16 @@ def _attempt(directory: Path, spec: Spec, journal: JournalWriter, control: Contr
             message = f"the checkpoint of step {state.step} does not fit this job: {error}"
             hint = f"remove {checkpoint_path(directory, state.step)}, or submit the job anew"
             raise M1Error(Reason.BAD_CHECKPOINT, message, hint) from error
-        _compare(state.fingerprint, fingerprint, state.step, journal)
-        position = Position(
-            step=state.step,
-            validated_epochs=state.validated_epochs,
-            validation=state.validation,
-            request=state.request,
-            saved=(state.step, state.validated_epochs),
-        )
+        differing = _differing(state, fingerprint, origin.settings)
+        approximate = [*state.approximate, *(words for words in differing if words not in state.approximate)]
+        if approximate:
+            log.warning("from step %d on approximate, not bit for bit: %s", state.step, "; ".join(approximate))
+            journal.append(Approximate(approximate))
+        position.step = state.step
+        # Of a job with other batches, the epochs are others, too.
+        position.validated_epochs = min(state.validated_epochs, state.step // batches.steps_per_epoch)
+        position.validation = state.validation
+        position.saved = (state.step, position.validated_epochs)
     resumed = loaded.checkpoint if loaded else None
     log.info(
         "%s from step %d of %d: %d training images, batches of %d, %d threads, torch %s",
@@ -161,6 +167,8 @@ def _attempt(directory: Path, spec: Spec, journal: JournalWriter, control: Contr
         validation,
         position,
         fingerprint,
+        approximate,
+        origin,
         control,
         journal,
         writer,
@@ -183,22 +191,25 @@ def _newest_checkpoint(directory: Path) -> tuple[Loaded | None, list[tuple[int, 
     return None, damaged
 
 
-def _dataset(spec: Spec, journal: JournalWriter, control: Control) -> Dataset:
+def _dataset(spec: Spec, journal: Journal, control: Control) -> Dataset:
     """The job's data set, read into the cache first where that is needed."""
     began = time.monotonic()
 
     def say(phase: str, done: int, total: int) -> None:
         journal.append(Phase(f"{phase} data", done, total))
 
-    def heed() -> None:
-        while (want := control.look().want) is not Want.RUN:
-            if want is not Want.HOLD:
-                raise Leave("stopped" if want is Want.STOP else "yielded")
+    def heed() -> Want:
+        if (want := control.look().want) in (Want.STOP, Want.YIELD):
+            raise Leave("stopped" if want is Want.STOP else "yielded")
+        return want
+
+    def wait_while_held() -> None:
+        while heed() is Want.HOLD:
             control.rest()
 
     journal.append(Phase("read data"))
-    dataset = open_dataset(prepare(Path(spec.data_root), spec.data, throttled(say, heed)))
-    heed()
+    dataset = open_dataset(prepare(Path(spec.data_root), spec.data, throttled(say, wait_while_held)))
+    heed()  # but to hold is the loop's: from there on the daemon is told
     log.info(
         "data %s: %d training and %d test images of %d classes (%.1f s)",
         dataset.manifest.source,
@@ -226,9 +237,7 @@ def throttled(
     return progress
 
 
-def _split(
-    dataset: Dataset, config: TrainingConfig, journal: JournalWriter
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _split(dataset: Dataset, config: TrainingConfig, journal: Journal) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Which training images train and which validate."""
     labels = dataset.train.labels
     held_out = min(config.val_images, len(labels) // 10)
@@ -255,16 +264,23 @@ def _content_fingerprint(name: str, config: TrainingConfig, dataset: Dataset) ->
     }
 
 
-def _compare(before: Mapping[str, str | int], now: Mapping[str, str | int], step: int, journal: JournalWriter) -> None:
-    """Say where the resumed training will not be the one that was begun, bit for bit."""
-    differing = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
-    if differing:
-        changes = ", ".join(
-            f"{key} was {before.get(key, 'unknown')}, is {now.get(key, 'unknown')}" for key in differing
-        )
-        _notice(journal, "warning", f"resumed from step {step} as approximate, not bit for bit: {changes}")
+def _differing(before: State, now: Mapping[str, str | int], settings: Mapping[str, Value]) -> list[str]:
+    """Where the resumed training will not be the one that was begun, bit for bit: "threads was 1, is 2"."""
+    old, new = dict[str, object](before.fingerprint), dict[str, object](now)
+    if before.job and old.get("settings") != new.get("settings"):
+        # Both in full: the names say more than a hash.
+        for side, values in ((old, before.job.settings), (new, settings)):
+            del side["settings"]
+            side.update({key: value for key, value in values.items() if key not in _WITHOUT_EFFECT_ON_BITS})
+    differing = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+    return [f"{key} was {_short(old.get(key))}, is {_short(new.get(key))}" for key in differing]
 
 
-def _notice(journal: JournalWriter, severity: Literal["info", "warning"], message: str) -> None:
+def _short(value: object) -> str:
+    text = "unknown" if value is None else str(value)
+    return text if len(text) < 64 else text[:12]  # a SHA-256 as people write it
+
+
+def _notice(journal: Journal, severity: Literal["info", "warning"], message: str) -> None:
     log.info("%s", message)
     journal.append(Notice(severity, message))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -9,15 +11,53 @@ from torch.optim import Optimizer
 from m1train.checkpoint import BadCheckpointError, Tensors
 
 
-def snapshot(model: nn.Module, optimizer: Optimizer) -> tuple[Tensors, Tensors]:
-    """Copies of the weights (parameters and buffers) and of the optimizer's tensors; on the CPU, contiguous."""
-    weights = {name: _copied(tensor) for name, tensor in model.state_dict().items()}
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
-    return weights, {
-        f"{names[id(parameter)]}.{key}": _copied(tensor)
-        for parameter, state in optimizer.state.items()
-        for key, tensor in state.items()
-    }
+class Snapshot:
+    """Copies of the weights (parameters and buffers) and of the optimizer's tensors, as they are at its making.
+
+    Between two optimizer steps nothing changes but the buffers (BatchNorm's, in the forward pass). So they are copied
+    at once, and all else in a thread, beside the next forward and backward pass: call `wait` before the next optimizer
+    step. Copies are in the layout of the originals; `tensors` is for the one that writes them.
+    """
+
+    def __init__(self, model: nn.Module, optimizer: Optimizer) -> None:
+        names = {id(parameter): name for name, parameter in model.named_parameters()}
+        moments = {
+            f"{names[id(parameter)]}.{key}": tensor
+            for parameter, state in optimizer.state.items()
+            for key, tensor in state.items()
+        }
+        weights = model.state_dict()
+        buffers = {name: _copied(weights.pop(name)) for name, _ in model.named_buffers() if name in weights}
+        self._copies: tuple[Tensors, Tensors] = buffers, {}
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._copy, args=(weights, moments), name="snapshot", daemon=True)
+        self._thread.start()
+        if any(tensor.device.type != "cpu" for tensor in weights.values()):
+            self.wait()  # another device orders its work by itself, and not every one of them by threads
+
+    def wait(self) -> None:
+        """Return when the copy is whole.
+
+        Raises:
+            RuntimeError, MemoryError: there was no memory for it.
+        """
+        self._thread.join()
+        if self._failure is not None:
+            raise self._failure
+
+    def tensors(self) -> tuple[Tensors, Tensors]:
+        """The weights and the optimizer's tensors; on the CPU, contiguous."""
+        self.wait()
+        weights, moments = ({k: v.contiguous() for k, v in copies.items()} for copies in self._copies)
+        return weights, moments
+
+    def _copy(self, weights: Tensors, moments: Tensors) -> None:
+        try:
+            for copies, originals in zip(self._copies, (weights, moments), strict=True):
+                for name, tensor in originals.items():
+                    copies[name] = _copied(tensor)
+        except BaseException as error:  # noqa: BLE001 - raised by `wait`
+            self._failure = error
 
 
 def restore(model: nn.Module, optimizer: Optimizer, weights: Tensors, optimizer_tensors: Tensors) -> None:
@@ -48,7 +88,7 @@ def restore(model: nn.Module, optimizer: Optimizer, weights: Tensors, optimizer_
 
 
 def _copied(tensor: Tensor) -> Tensor:
-    return tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+    return tensor.detach().to("cpu", copy=True)
 
 
 def _check(name: str, stored: Tensor, wanted: Tensor) -> None:

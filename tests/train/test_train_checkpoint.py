@@ -10,11 +10,16 @@ import pytest
 import torch
 from m1.jobdir import checkpoint_path, checkpoints_path
 from m1train import checkpoint
-from m1train.checkpoint import BadCheckpointError, Best, State, kept
-from m1train.loop import Duty, Position, due
-from m1train.training_state import restore, snapshot
+from m1train.checkpoint import BadCheckpointError, Best, Origin, State, kept
+from m1train.position import Duty, Position, at_risk, due
+from m1train.tensor_file import write_tensors
+from m1train.training_state import Snapshot, restore
+from safetensors.torch import save
 
-STATE = State(7, 1, 1, {"val/accuracy": 0.5}, 2, Best(5, 0.5), {"torch": "2", "threads": 4}, 12.5)
+ORIGIN = Origin("j1", "cifar", "digits", {"lr": 0.001, "seed": 3}, {"threads": 4})
+STATE = State(
+    7, 1, 1, {"val/accuracy": 0.5}, Best(5, 0.5), {"torch": "2", "threads": 4}, 12.5, ["threads was 1, is 4"], ORIGIN
+)
 FILES = ("weights.safetensors", "optimizer.safetensors", "state.json", "manifest.json")
 
 
@@ -50,7 +55,7 @@ def test_what_was_written_is_read(path: Path) -> None:
 
 def test_the_hash_of_the_weights_depends_on_nothing_but_the_weights(directory: Path) -> None:
     first = checkpoint.write(directory, STATE, {"a": torch.ones(2), "b": torch.zeros(3)}, {})
-    other_state = replace(STATE, step=8, time=99.0, request=5)
+    other_state = replace(STATE, step=8, time=99.0, approximate=["threads was 1, is 2"])
     second = checkpoint.write(directory, other_state, {"b": torch.zeros(3), "a": torch.ones(2)}, {"x": torch.ones(1)})
     third = checkpoint.write(directory, replace(STATE, step=9), {"b": torch.ones(3), "a": torch.ones(2)}, {})
     assert first.weights_sha256 == second.weights_sha256 != third.weights_sha256
@@ -67,6 +72,46 @@ def test_a_checkpoint_that_cannot_be_finished_leaves_nothing(
     with pytest.raises(OSError, match="No space left"):
         checkpoint.write(directory, replace(STATE, step=8), {"a": torch.ones(2)}, {})
     assert list(checkpoints_path(directory).iterdir()) == [path]
+
+
+def test_a_checkpoint_of_the_version_before_is_read(path: Path) -> None:
+    state = json.loads((path / "state.json").read_text())
+    del state["approximate"], state["job"]
+    resealed(path, "state.json", json.dumps(state | {"request": 3}).encode())
+    assert checkpoint.read(path).checkpoint.state == replace(STATE, approximate=[], job=None)
+
+
+def test_a_file_of_tensors_is_what_the_library_would_have_written(tmp_path: Path) -> None:
+    tensors = {
+        "ä.weight": torch.arange(5.0),
+        "bn.num_batches_tracked": torch.tensor(7),
+        "half": torch.ones(3, 2, dtype=torch.bfloat16),
+        "empty": torch.empty(0, 4),
+        "a.bias": torch.linspace(0, 1, 9).reshape(3, 3),
+        "mask": torch.tensor([True, False]),
+        "bytes": torch.arange(3, dtype=torch.uint8),
+    }
+    for chosen in (tensors, {}):
+        path = tmp_path / f"{len(chosen)}.safetensors"
+        written = write_tensors(path, chosen)
+        assert path.read_bytes() == save(chosen)
+        assert written.size_bytes == path.stat().st_size
+        assert written.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_snapshot_is_of_its_step_whatever_the_next_forward_pass_does_to_the_buffers() -> None:
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
+    optimizer = torch.optim.AdamW(model.parameters())
+    images = torch.linspace(0, 1, 2 * 3 * 8 * 8).reshape(2, 3, 8, 8)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    snapshot = Snapshot(model, optimizer)
+    model(images).square().mean().backward()
+    snapshot.wait()
+    optimizer.step()
+    found = snapshot.tensors()[0]
+    assert found.keys() == before.keys()
+    assert all(torch.equal(found[name], before[name]) for name in before)
+    assert not any(torch.equal(model.state_dict()[name], before[name]) for name in before)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -103,7 +148,18 @@ def test_content_that_lies_under_right_hashes_is_refused(path: Path, name: str, 
 
 
 @pytest.mark.parametrize(
-    "change", [{"step": -1}, {"step": 1.5}, {"step": True}, {"validation": 3}, {"best": [1]}, {"fingerprint": None}]
+    "change",
+    [
+        {"step": -1},
+        {"step": 1.5},
+        {"step": True},
+        {"validation": 3},
+        {"best": [1]},
+        {"fingerprint": None},
+        {"approximate": "no"},
+        {"job": []},
+        {"job": {"id": "j1"}},
+    ],
 )
 def test_a_state_of_wrong_types_is_refused(path: Path, change: dict[str, object]) -> None:
     state = json.loads((path / "state.json").read_text()) | change
@@ -162,12 +218,14 @@ def test_a_training_goes_on_from_a_snapshot_bit_for_bit() -> None:
 
     model, optimizer = new()
     step(model, optimizer)
-    weights, tensors = snapshot(model, optimizer)
+    weights, tensors = Snapshot(model, optimizer).tensors()
     step(model, optimizer)
     other, other_optimizer = new()
     restore(other, other_optimizer, weights, tensors)
     step(other, other_optimizer)
-    for first, second in zip(snapshot(model, optimizer), snapshot(other, other_optimizer), strict=True):
+    for first, second in zip(
+        Snapshot(model, optimizer).tensors(), Snapshot(other, other_optimizer).tensors(), strict=True
+    ):
         assert first.keys() == second.keys()
         assert all(torch.equal(first[name], second[name]) for name in first)
 
@@ -188,3 +246,13 @@ def test_what_is_due_follows_from_where_the_training_stands() -> None:
     assert at(20, 4) is Duty.CHECKPOINT
     assert at(20, 4, saved=(20, 4)) is Duty.TEST
     assert at(20, 4, saved=(20, 4), tested=True) is Duty.FINISH
+
+
+def test_a_checkpoint_is_due_when_more_than_the_allowed_time_is_at_risk() -> None:
+    def at(now: float, every: float, step: int = 9) -> bool:
+        return at_risk(Position(step=step, saved=(8, 1), saved_at_s=100.0), now, every)
+
+    assert not at(399.9, 300)
+    assert at(400, 300)
+    assert not at(10_000, 0), "0 allows any"
+    assert not at(10_000, 300, step=8), "nothing was trained since"

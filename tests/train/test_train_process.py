@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from m1.errors import Reason
 from m1.jobdir import LOCK_FD, Want, checkpoints_path, lock_path, read_spec, write_spec
-from m1.journal import Exited, Metrics, Notice, journal_path
-from training_process import Job, exited, is_a, trained
+from m1.journal import Approximate, CheckpointWritten, Exited, Metrics, Notice, journal_path
+from training_process import Job, ended, exited, is_a, trained
 
 
 def m1train(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
@@ -66,6 +66,7 @@ def test_a_loss_that_is_not_finite_ends_the_training_before_the_step(
     assert (end.outcome, end.code) == ("failed", Reason.NOT_FINITE)
     last = max(r.step for r in records if isinstance(r, Metrics))
     assert f"step {last + 1}" in end.message or f"step {last}" in end.message
+    assert end.step == last, "the steps done: the same ones whenever it is tried again"
     assert attempt.process.returncode == 1
 
 
@@ -127,11 +128,12 @@ def test_a_resume_under_another_profile_is_called_approximate(job: Job) -> None:
     (job.directory / "spec.json").write_text(json.dumps(spec))
     job.want(Want.RUN)
     records = job.run()
-    (notice,) = (r for r in records if isinstance(r, Notice) and r.severity == "warning")
-    assert "approximate" in notice.message
-    assert "memory_format was channels_last, is contiguous" in notice.message
-    assert "threads" not in notice.message
-    assert exited(records) == Exited("succeeded")
+    assert [r for r in records if isinstance(r, Approximate)] == [
+        Approximate(["memory_format was channels_last, is contiguous"])
+    ]
+    written = [r for r in records if isinstance(r, CheckpointWritten)]
+    assert [r.approximate for r in written] == [False, *[True] * (len(written) - 1)], "the one it began with was exact"
+    assert ended(records, "succeeded")
 
 
 def test_a_checkpoint_of_another_model_is_refused(job: Job, own_images: Path) -> None:

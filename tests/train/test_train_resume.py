@@ -19,21 +19,14 @@ from m1.journal import (
     Report,
     Started,
 )
-from training_process import Job, exited, is_a, pure_metrics, trained, weights
+from training_process import Job, assert_same, ended, exited, is_a, trained, weights
 
 STEPS = 10
 
 
-def assert_same(job: Job, undisturbed: Job) -> None:
-    expected, found = undisturbed.journals(), job.journals()
-    assert exited(found) == Exited("succeeded")
-    assert weights(found)[STEPS] == weights(expected)[STEPS]
-    assert pure_metrics(found) == pure_metrics(expected)
-
-
 def test_an_undisturbed_job_says_all_that_it_does(undisturbed: Job) -> None:
     records = undisturbed.journals()
-    assert exited(records) == Exited("succeeded")
+    assert exited(records) == Exited("succeeded", step=STEPS)
     assert isinstance(records[0], Started)
     assert records[0].resumed_from_step is None
     assert [r for r in records if isinstance(r, Plan)] == [Plan(0, 0, STEPS, 2)]
@@ -84,7 +77,7 @@ def test_a_killed_job_goes_on_to_the_same_weights(job: Job, undisturbed: Job, st
     started = job.run()[0]
     assert isinstance(started, Started)
     assert started.resumed_from_step == (5 if step > 5 else None)
-    assert_same(job, undisturbed)
+    assert_same(job, undisturbed, STEPS)
 
 
 def test_a_job_that_yields_within_an_epoch_goes_on_from_that_step(job: Job, undisturbed: Job) -> None:
@@ -92,7 +85,7 @@ def test_a_job_that_yields_within_an_epoch_goes_on_from_that_step(job: Job, undi
         attempt.wait_for(trained(2))
         job.want(Want.YIELD)
         records = attempt.finish()
-    assert exited(records) == Exited("yielded")
+    assert ended(records, "yielded")
     written = records[-2]
     assert isinstance(written, CheckpointWritten)
     assert attempt.process.returncode == 0
@@ -101,7 +94,7 @@ def test_a_job_that_yields_within_an_epoch_goes_on_from_that_step(job: Job, undi
     assert isinstance(started, Started)
     assert started.resumed_from_step == written.step
     assert written.step % 5
-    assert_same(job, undisturbed)
+    assert_same(job, undisturbed, STEPS)
 
 
 def test_a_job_that_yields_in_a_validation_validates_again(job: Job, undisturbed: Job) -> None:
@@ -111,16 +104,16 @@ def test_a_job_that_yields_in_a_validation_validates_again(job: Job, undisturbed
         attempt.finish()
     job.want(Want.RUN)
     job.run()
-    assert_same(job, undisturbed)
+    assert_same(job, undisturbed, STEPS)
 
 
 def test_a_termination_by_the_system_is_a_yield(job: Job, undisturbed: Job) -> None:
     with job.started() as attempt:
         attempt.wait_for(trained(1))
         attempt.process.send_signal(signal.SIGTERM)
-        assert exited(attempt.finish()) == Exited("yielded")
+        assert ended(attempt.finish(), "yielded")
     job.run()
-    assert_same(job, undisturbed)
+    assert_same(job, undisturbed, STEPS)
 
 
 def test_a_held_job_stands_makes_checkpoints_and_continues(job: Job, undisturbed: Job) -> None:
@@ -141,7 +134,7 @@ def test_a_held_job_stands_makes_checkpoints_and_continues(job: Job, undisturbed
         job.want(Want.RUN, checkpoint=2)
         assert attempt.wait_for(is_a(Continued)) == Continued(held.step)
         attempt.finish()
-    assert_same(job, undisturbed)
+    assert_same(job, undisturbed, STEPS)
 
 
 def test_a_checkpoint_on_request_is_made_while_it_trains(job: Job) -> None:
@@ -152,7 +145,7 @@ def test_a_checkpoint_on_request_is_made_while_it_trains(job: Job) -> None:
         assert isinstance(written, CheckpointWritten)
         assert written.request == 1
         assert written.step % 5
-        assert exited(attempt.finish()) == Exited("succeeded")
+        assert exited(attempt.finish()) == Exited("succeeded", step=STEPS)
     requests = [r.request for r in attempt.records() if isinstance(r, CheckpointWritten)]
     assert requests == [1, 1, 1], "later ones are of no newer request"
 
@@ -162,7 +155,7 @@ def test_a_stopped_job_leaves_without_a_checkpoint(job: Job) -> None:
         attempt.wait_for(trained(1))
         job.want(Want.STOP, checkpoint=9)
         records = attempt.finish()
-    assert exited(records) == Exited("stopped")
+    assert ended(records, "stopped")
     assert not any(isinstance(r, CheckpointWritten) for r in records)
 
 
@@ -171,7 +164,7 @@ def test_a_held_job_can_be_stopped(job: Job) -> None:
     with job.started() as attempt:
         attempt.wait_for(is_a(Started))
         job.want(Want.STOP)
-        assert exited(attempt.finish()) == Exited("stopped")
+        assert ended(attempt.finish(), "stopped")
 
 
 def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_is_used(job: Job, undisturbed: Job) -> None:
@@ -195,7 +188,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_is_used(job: Jo
     assert "damaged" in notice.message
     assert CheckpointRemoved(newest) in records
     assert (checkpoints_path(job.directory) / f"damaged-step-{newest:08d}" / path.name).read_bytes() == content
-    assert_same(job, undisturbed)
+    assert_same(job, undisturbed, STEPS)
 
 
 def test_what_a_killed_writer_left_is_removed(job: Job, undisturbed: Job) -> None:
@@ -204,7 +197,7 @@ def test_what_a_killed_writer_left_is_removed(job: Job, undisturbed: Job) -> Non
     (left / "weights.safetensors").write_bytes(b"half")
     job.run()
     assert not left.exists()
-    assert_same(job, undisturbed)
+    assert_same(job, undisturbed, STEPS)
 
 
 def test_only_the_newest_and_the_best_are_kept(tmp_path: Path, images: Path, data_root: Path) -> None:

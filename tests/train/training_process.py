@@ -1,6 +1,7 @@
 """A real training process on a real job directory, and how a test waits for what it does."""
 
 import contextlib
+import json
 import os
 import select
 import signal
@@ -11,7 +12,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from m1.jobdir import Desired, Profile, Spec, Want, write_desired, write_spec
+from m1.failpoints import VARIABLE
+from m1.jobdir import Desired, Profile, Spec, Want, checkpoint_path, write_desired, write_spec
 from m1.journal import CheckpointWritten, Exited, Metrics, Record, journal_path, read_journal
 
 DEADLINE_S = 180
@@ -25,30 +27,32 @@ class Job:
     attempt: int = 0
 
     @classmethod
-    def new(cls, directory: Path, data: str, data_root: Path, **settings: object) -> "Job":
+    def new(cls, directory: Path, data: str, data_root: Path, *, threads: int = 1, **settings: object) -> "Job":
         directory.mkdir()
         values = {"batch_size": 16, "epochs": 2} | settings
-        write_spec(directory, Spec(directory.name, "cifar", data, str(data_root), values, Profile()))
+        write_spec(directory, Spec(directory.name, "cifar", data, str(data_root), values, Profile(threads=threads)))
         return cls(directory)
 
     def want(self, want: Want, checkpoint: int = 0) -> None:
         write_desired(self.directory, Desired(want, checkpoint))
 
     @contextlib.contextmanager
-    def started(self) -> Iterator["Attempt"]:
+    def started(self, failpoint: str = "") -> Iterator["Attempt"]:
+        """A training process, with a failpoint armed or none."""
         self.attempt += 1
         command = [sys.executable, "-m", "m1train", "run", str(self.directory), "--attempt", str(self.attempt)]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"} | ({VARIABLE: failpoint} if failpoint else {})
         with open(self.directory / "log", "ab") as log:
-            process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | {"OMP_NUM_THREADS": "1"})
+            process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
         try:
             yield Attempt(process, journal_path(self.directory, self.attempt), self.directory)
         finally:
             process.kill()
             process.wait()
 
-    def run(self) -> list[Record]:
-        """One undisturbed attempt, to its end."""
-        with self.started() as attempt:
+    def run(self, failpoint: str = "") -> list[Record]:
+        """One attempt, to its end."""
+        with self.started(failpoint) as attempt:
             return attempt.finish()
 
     def journals(self) -> list[Record]:
@@ -102,6 +106,10 @@ def exited(records: list[Record]) -> Exited:
     return records[-1]
 
 
+def ended(records: list[Record], outcome: str) -> bool:
+    return exited(records).outcome == outcome
+
+
 def pure_metrics(records: list[Record]) -> dict[tuple[int, str], float]:
     """Every metric that is a pure function of the training; one that was recorded twice must be the same."""
     found: dict[tuple[int, str], float] = {}
@@ -115,3 +123,18 @@ def pure_metrics(records: list[Record]) -> dict[tuple[int, str], float]:
 def weights(records: list[Record]) -> dict[int, str]:
     """The SHA-256 of each checkpoint's weights, by step."""
     return {record.step: record.weights_sha256 for record in records if isinstance(record, CheckpointWritten)}
+
+
+def hashes(job: Job, step: int) -> dict[str, str]:
+    """The SHA-256 of the weights and of the optimizer's tensors in the checkpoint of a step, as its manifest says."""
+    files = json.loads((checkpoint_path(job.directory, step) / "manifest.json").read_text())["files"]
+    return {name: files[name]["sha256"] for name in ("weights.safetensors", "optimizer.safetensors")}
+
+
+def assert_same(job: Job, undisturbed: Job, steps: int) -> None:
+    """Both have trained to the end, and to the same bits."""
+    expected, found = undisturbed.journals(), job.journals()
+    assert exited(found) == Exited("succeeded", step=steps)
+    assert hashes(job, steps) == hashes(undisturbed, steps)
+    assert weights(found)[steps] == hashes(job, steps)["weights.safetensors"]
+    assert pure_metrics(found) == pure_metrics(expected)

@@ -32,6 +32,7 @@ import numpy as np
 from m1.datasets import MANIFEST, CachedDataset
 from m1.durable import sync_directory
 from m1.errors import M1Error, Reason
+from m1.failpoints import reach
 from numpy.typing import NDArray
 
 from m1train.dataset.sample import SIZE, SPLITS, Pixels, Progress, Source, bad_data
@@ -126,6 +127,7 @@ def build(data_root: Path, name: str, source: Source, progress: Progress) -> Pat
         with _building(data_root) as directory:
             _fill(directory, name, source, progress)
             sync_directory(directory)
+            reach("before.cache.rename")
             try:
                 os.rename(directory, final)
             except OSError as error:
