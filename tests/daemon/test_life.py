@@ -329,3 +329,52 @@ def test_sigterm_to_the_training_process_yields_and_the_job_goes_on(daemon: Runn
     assert (final_weights(client, job), pure_metrics(client, job)) == undisturbed
     assert YIELDING in states(client, job)
     assert client.get(job.id).attempt == 2
+
+
+def test_a_job_that_begins_with_a_checkpoint_of_another_ends_with_the_same_bits(
+    daemon: RunningDaemon, undisturbed: Result, data_cache: Path, tmp_path: Path
+) -> None:
+    client = daemon.client
+    job = submit(client, "source")
+    wait_for_step(client, job, 11)
+    checkpoint = client.create_checkpoint(job.id)
+    client.download_checkpoint(checkpoint.id, tmp_path / "copy")
+    client.wait(client.cancel(job.id), timeout_s=PATIENCE_S)
+    # In the same home, with nothing said again: settings, data and profile are the checkpoint's.
+    heir = client.submit("cifar", from_checkpoint=checkpoint.id, name="heir")
+    assert final_weights(client, heir) == undisturbed[0]
+    ended = client.get("heir")
+    assert (ended.spec.data, list(ended.approximate)) == ("few", [])
+    # In another home, from the files.
+    with running_daemon(data_cache) as elsewhere:
+        moved = elsewhere.client.submit("cifar", from_checkpoint=str(tmp_path / "copy"), name="moved")
+        assert final_weights(elsewhere.client, moved) == undisturbed[0]
+        assert list((elsewhere.home / "jobs").glob(".seed-*")) == []
+    later = {step: value for step, value in undisturbed[1]["train/loss"] if step > checkpoint.step}
+    assert dict(pure_metrics(client, heir)["train/loss"]) == later
+
+
+def test_a_job_that_goes_on_under_other_conditions_is_marked_approximate(daemon: RunningDaemon) -> None:
+    client = daemon.client
+    job = submit(client, "source", LONG)
+    wait_for_step(client, job, 1)
+    checkpoint = client.create_checkpoint(job.id)
+    client.wait(client.cancel(job.id), timeout_s=PATIENCE_S)
+    heir = client.submit(
+        "cifar", from_checkpoint=checkpoint.id, settings={"lr": 0.01}, profile=job_pb2.Profile(threads=2)
+    )
+    wait_for_step(client, heir, checkpoint.step + 1)
+    marked = client.get(heir.id)
+    assert {"threads", "lr"} <= {words.split()[0] for words in marked.approximate}, marked.approximate
+    assert client.create_checkpoint(heir.id).approximate
+    notices = [e.notice_raised.message for e in history(client, heir) if e.HasField("notice_raised")]
+    assert any("approximate" in message and "threads" in message for message in notices)
+
+
+def test_a_seed_that_is_no_checkpoint_is_refused_and_leaves_nothing(daemon: RunningDaemon, tmp_path: Path) -> None:
+    (tmp_path / "state.json").write_text('{"step": NaN}')
+    for reference in (str(tmp_path), str(tmp_path / "absent"), "j9@3", "/etc/passwd"):
+        with pytest.raises(M1Error):
+            daemon.client.submit("cifar", data="few", from_checkpoint=reference)
+    assert list(daemon.client.list_jobs()) == []
+    assert list((daemon.home / "jobs").iterdir()) == []
