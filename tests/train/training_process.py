@@ -83,6 +83,14 @@ class Attempt:
             select.select([], [], [], 0.005)
         raise AssertionError(f"not found in {self.records()}\n{(self.directory / 'log').read_text()}")
 
+    def wait_for_log(self, text: str) -> None:
+        """Until the job's log has a text: for what the journal cannot say."""
+        deadline = time.monotonic() + DEADLINE_S
+        while text not in (log := (self.directory / "log").read_text()):
+            assert time.monotonic() < deadline, log
+            assert self.process.poll() is None, log
+            select.select([], [], [], 0.005)
+
     def finish(self) -> list[Record]:
         self.process.wait(DEADLINE_S)
         return self.records()
