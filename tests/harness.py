@@ -30,6 +30,13 @@ class RunningDaemon:
 
     def start(self, **extra: str) -> None:
         """Start it, with extra environment variables, and wait until it answers."""
+        self.spawn(**extra)
+        self.client.close()
+        self.client = connect(self.home, timeout_s=PATIENCE_S)
+        assert self.client.connection.wait_until_ready(PATIENCE_S), self.log()
+
+    def spawn(self, **extra: str) -> None:
+        """Start it, with extra environment variables, and don't wait."""
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "m1d", "serve", "--home", str(self.home)],
             stdin=subprocess.DEVNULL,
@@ -37,9 +44,6 @@ class RunningDaemon:
             stderr=subprocess.DEVNULL,
             env=environment(self.home) | extra,
         )
-        self.client.close()
-        self.client = connect(self.home, timeout_s=PATIENCE_S)
-        assert self.client.connection.wait_until_ready(PATIENCE_S), self.log()
 
     def kill(self) -> None:
         """SIGKILL: what was not stored is lost."""

@@ -32,6 +32,8 @@ def main() -> None:
         _fail(str(error), error.exit_code)
     except sqlite3.Error as error:
         _fail(f"the database cannot be used ({error}); the daemon changed nothing", ExitCode.ERROR)
+    except OSError as error:
+        _fail(f"the home cannot be used ({error})", ExitCode.ERROR)
 
 
 async def _serve(home_override: str | None, *, foreground: bool) -> None:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+from m1.failpoints import reach
 from m1.jobdir import LOCK_FD, lock_path, log_path
 
 from m1d.job import Process
@@ -50,6 +51,7 @@ def start_training(directory: Path, attempt: int, environment: Mapping[str, str]
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise AlreadyRunningError(f'a training process that is not this attempt\'s holds "{directory}"') from None
+        reach("before.spawn")
         pid = os.posix_spawn(
             sys.executable,
             train_command("run", str(directory), "--attempt", str(attempt)),
@@ -62,6 +64,7 @@ def start_training(directory: Path, attempt: int, environment: Mapping[str, str]
             ],
             setsid=True,
         )
+        reach("after.spawn")
     finally:
         for fd in (lock, log, null):
             os.close(fd)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from m1.durable import sync, sync_directory
 from m1.errors import M1Error, Reason
+from m1.failpoints import reach
 from m1.jobdir import Profile, checkpoint_path, checkpoints_path
 from m1.paths import Home
 
@@ -79,6 +80,7 @@ def copy_checkpoint(home: Home, seed: Seed) -> str:
     target = home.jobs / name / f"step-{seed.step:08d}"
     try:
         target.mkdir(mode=0o700, parents=True)
+        reach("before.seed.copy")
         for entry in sorted(seed.source.iterdir()):
             if not entry.is_file() or entry.is_symlink():
                 raise _bad(seed.source, f'"{entry.name}" is not a plain file')
@@ -93,6 +95,7 @@ def copy_checkpoint(home: Home, seed: Seed) -> str:
             raise _bad(seed.source, str(error)) from error
         raise
     sync_directory(home.jobs)
+    reach("after.seed.copy")
     return name
 
 
@@ -106,13 +109,16 @@ def move_in(home: Home, seed: str, directory: Path) -> None:
     copy = home.jobs / seed
     if not copy.exists():
         return
+    reach("before.seed.move")
     checkpoints_path(directory).mkdir(mode=0o700, exist_ok=True)
     for entry in copy.iterdir():
         step = _STEP.fullmatch(entry.name)
         assert step is not None
         entry.rename(checkpoint_path(directory, int(step[1])))
     sync_directory(checkpoints_path(directory))
+    reach("within.seed.move")
     copy.rmdir()
+    reach("after.seed.move")
 
 
 def remove_strays(home: Home, remembered: Iterable[str]) -> None:

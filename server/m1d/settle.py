@@ -9,7 +9,7 @@ is not finite at the step where it was not finite before.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from m1.errors import Reason
@@ -51,6 +51,15 @@ class Move:
 
 def settle(job: Job, ending: Ending, newest_step: int, head: int) -> Sequence[Move]:
     """The moves, in order. `newest_step` is that of the newest checkpoint, `head` the first position of the line."""
+    moves = _moves(job, ending, newest_step, head)
+    if job.want == Want.HOLD and moves[-1].state == JobState.QUEUED:
+        # A job that somebody holds does not train by itself after its process has died.
+        held = replace(moves[-1], changes={**moves[-1].changes, "want": Want.HOLD})
+        return [*moves[:-1], held]
+    return moves
+
+
+def _moves(job: Job, ending: Ending, newest_step: int, head: int) -> Sequence[Move]:
     said = job.exited
     if said and said.outcome == "succeeded":
         return [Move(JobState.SUCCEEDED, "trained to the end")]

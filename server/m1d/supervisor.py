@@ -20,13 +20,14 @@ from pathlib import Path
 
 from m1 import journal
 from m1.errors import Reason
-from m1.jobdir import Spec, Want, spec_path, write_desired, write_spec
+from m1.failpoints import reach
+from m1.jobdir import Desired, Spec, Want, spec_path, write_desired, write_spec
 from m1.paths import Home
 from m1.v1 import event_pb2
 
 from m1d import process
 from m1d.ingest import ingest
-from m1d.job import Job, JobError
+from m1d.job import Job, JobError, Process
 from m1d.record import change_state, notice
 from m1d.seeding import move_in
 from m1d.settle import Ending, settle
@@ -58,6 +59,8 @@ class Supervisor:
         # The job whose current attempt this daemon started; 0 if it adopted it, or came too late.
         self._started_here = 0
         self._oom_kills: int | None = None
+        # What the training process was told last, by this daemon: the job, its attempt, and the wish.
+        self._told: tuple[int, int, Desired] | None = None
 
     def active(self) -> Job | None:
         """The job that holds the machine."""
@@ -68,6 +71,21 @@ class Supervisor:
     def wake(self) -> None:
         """Look again now: what is stored has changed."""
         self._wake.set()
+
+    def tell(self, job: Job) -> None:
+        """Let an active job's process know what is wanted, if it has not been told.
+
+        Raises:
+            OSError: the disk refuses; the next turn tries again.
+        """
+        wish = (job.number, job.attempt, job.desired)
+        if self._told == wish:
+            return
+        self._told = None
+        reach("before.desired")
+        write_desired(self._home.job(job.id), job.desired)
+        reach("after.desired")
+        self._told = wish
 
     def start_nothing(self) -> None:
         """From now on start no training process; what lives is looked after as before."""
@@ -80,10 +98,13 @@ class Supervisor:
 
     async def run(self) -> None:
         """Turn after turn, until `stop`. A disk or a database that refuses is reported and tried again."""
-        self._recover()
+        recovered = False
         while not self._stopping:
             self._wake.clear()
             try:
+                if not recovered:
+                    self._recover()
+                    recovered = True
                 busy = self._turn()
                 pause_s = POLL_S if busy else None
             except (OSError, sqlite3.Error) as error:
@@ -109,6 +130,8 @@ class Supervisor:
         # In this order: what it wrote before it died is there when it is seen to be dead.
         job = self._take_in(job)
         if alive:
+            job = self._acquaint(job)
+            self.tell(job)
             self._enforce_stop(job)
         else:
             ending = process.ending(job.process) if job.process else ""
@@ -122,12 +145,17 @@ class Supervisor:
         """Put right what an earlier daemon left: tell an adopted process the wish again, unpark what was parked."""
         job = self.active()
         if job:
-            directory = self._home.job(job.id)
-            if process.is_training(directory):
+            if process.is_training(self._home.job(job.id)):
+                reach("before.adopt")
                 _log.info("adopted %s (%s), process %s", job.id, job.name, job.process and job.process.pid)
-                write_desired(directory, job.desired)
+                self.tell(job)
+                reach("after.adopt")
             else:
                 _log.warning("the training process of %s (%s) is gone", job.id, job.name)
+        self._unpark()
+
+    def _unpark(self) -> None:
+        """Queue what a daemon parked to stop: this one is there."""
         for parked in self._store.jobs([JobState.PAUSED]):
             if parked.parked:
                 back = {"position": self._store.head_position(parked.priority), "parked": False}
@@ -137,7 +165,7 @@ class Supervisor:
     def _start(self, job: Job) -> None:
         fresh = {"attempt": job.attempt + 1, "journal_offset": 0, "journal_damaged": False, "exited": None}
         with self._store.transaction() as tx:
-            job = change_state(tx, job, JobState.STARTING, "its turn", self._clock(), want=Want.RUN, **fresh)
+            job = change_state(tx, job, JobState.STARTING, "its turn", self._clock(), want=job.want, **fresh)
         self._kill_at = None
         self._started_here = job.number
         self._oom_kills = process.oom_kills()
@@ -163,7 +191,7 @@ class Supervisor:
             write_spec(directory, spec)
         if job.seed:
             move_in(self._home, job.seed, directory)
-        write_desired(directory, job.desired)
+        self.tell(job)
 
     # While it lives
 
@@ -177,14 +205,28 @@ class Supervisor:
             for entry in journal.read_journal(path, job.journal_offset):
                 entries.append(entry)  # noqa: PERF402 - what was read before the damage counts
         except journal.JournalDamagedError as damage:
-            job = ingest(self._store, job, entries, self._clock())
+            job = ingest(self._store, job, entries)
             job = replace(job, journal_damaged=True)
             _log.error("%s", damage)
             with self._store.transaction() as tx:
                 notice(tx, job, self._clock(), event_pb2.SEVERITY_ERROR, str(damage))
                 tx.update_job(job)
             return job
-        return ingest(self._store, job, entries, self._clock())
+        return ingest(self._store, job, entries)
+
+    def _acquaint(self, job: Job) -> Job:
+        """Learn which process an attempt has, when the daemon that started it died before it had stored that."""
+        if job.process or job.journal_damaged:
+            return job
+        path = journal.journal_path(self._home.job(job.id), job.attempt)
+        first = next(journal.read_journal(path, 0), None)
+        if first is None or not isinstance(first.record, journal.Started):
+            return job
+        with suppress(ProcessLookupError):
+            job = replace(job, process=Process(first.record.pid, process.start_mark(first.record.pid)))
+            with self._store.transaction() as tx:
+                tx.update_job(job)
+        return job
 
     def _enforce_stop(self, job: Job) -> None:
         """Kill a process that does not obey `stop`."""
@@ -204,6 +246,7 @@ class Supervisor:
         """Move a job on whose training process has ended."""
         oom = self._oom_kills is not None and self._oom_kills != process.oom_kills()
         now = self._clock()
+        reach("before.settle")
         with self._store.transaction() as tx:
             for move in settle(
                 job,
@@ -212,4 +255,8 @@ class Supervisor:
                 head=self._store.head_position(job.priority),
             ):
                 job = change_state(tx, job, move.state, move.reason, now, **move.changes)
+        reach("after.settle")
         _log.info("%s (%s) is %s: %s", job.id, job.name, job.state.value, job.reason)
+        if self._may_start and not self._stopping:
+            # Parked by a daemon that died before it had stopped.
+            self._unpark()

@@ -6,14 +6,17 @@ A wish for a living process is stored as its desired state; the job's state foll
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from m1.errors import M1Error, Reason, nearest
-from m1.jobdir import Want, checkpoint_path, write_desired
+from m1.failpoints import reach
+from m1.jobdir import Want, checkpoint_path
 from m1.paths import Home
 from m1.v1 import event_pb2, job_pb2
 
@@ -26,6 +29,8 @@ from m1d.states import FINAL, JobState
 from m1d.store import Store
 from m1d.submission import Submission
 from m1d.supervisor import Supervisor
+
+_log = logging.getLogger(__name__)
 
 _TRASH = ".deleted-"
 
@@ -182,6 +187,8 @@ class Verbs:
         if hold:
             if job.state not in {JobState.STARTING, JobState.RUNNING, JobState.HELD}:
                 raise _wrong_state(job, "hold", "only a job that runs can be held")
+            if job.want == Want.STOP:
+                raise _wrong_state(job, "hold", "it was cancelled and is about to end")
             return job if job.state == JobState.HELD else self._wish(job, want=Want.HOLD)
         if job.state == JobState.QUEUED:
             with self._store.transaction() as tx:
@@ -261,11 +268,12 @@ class Verbs:
             raise _wrong_state(job, "delete", f"m1ctl cancel {job.name} ends it first")
         directory = self._home.job(job.id)
         trash = directory.with_name(_TRASH + job.id)
-        if directory.exists():
-            directory.rename(trash)
-        with self._store.transaction() as tx:
+        reach("before.delete")
+        with self._set_aside(directory, trash), self._store.transaction() as tx:
+            reach("within.delete")
             tx.delete_job(job)
             emit(tx, job, self._clock(), job_deleted=event_pb2.JobDeleted())
+        reach("after.delete")
         if job.seed:
             remove_copy(self._home, job.seed)
         if trash.exists():
@@ -318,14 +326,28 @@ class Verbs:
             raise _wrong_state(job, "delete the newest checkpoint of", "it is what the job will go on from")
         directory = checkpoint_path(self._home.job(job.id), checkpoint.step)
         trash = directory.with_name(_TRASH + directory.name)
-        if directory.exists():
-            directory.rename(trash)
-        with self._store.transaction() as tx:
+        reach("before.discard")
+        with self._set_aside(directory, trash), self._store.transaction() as tx:
+            reach("within.discard")
             tx.delete_checkpoint(job.number, checkpoint.step)
             deleted = event_pb2.CheckpointDeleted(checkpoint_id=checkpoint.id, reason="request")
             emit(tx, job, self._clock(), checkpoint_deleted=deleted)
+        reach("after.discard")
         if trash.exists():
             shutil.rmtree(trash)
+
+    @contextmanager
+    def _set_aside(self, directory: Path, trash: Path) -> Iterator[None]:
+        """Rename a directory for a deletion that the block stores; what was not stored has not happened."""
+        there = directory.exists()
+        if there:
+            directory.rename(trash)
+        try:
+            yield
+        except BaseException:
+            if there:
+                trash.rename(directory)
+            raise
 
     # Wishes
 
@@ -337,7 +359,11 @@ class Verbs:
         return self._tell(job)
 
     def _tell(self, job: Job) -> Job:
-        write_desired(self._home.job(job.id), job.desired)
+        try:
+            self._supervisor.tell(job)
+        except OSError as error:
+            # It is stored, and so it holds; the supervisor tells it when the disk allows.
+            _log.error("%s (%s) could not be told what is wanted, which is tried again: %s", job.id, job.name, error)
         self._supervisor.wake()
         return job
 

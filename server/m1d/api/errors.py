@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, NoReturn
 
@@ -65,6 +67,20 @@ def _stream(behaviour: Callable[[Any, Any], AsyncIterator[Any]], method: str) ->
 
 
 def _unexpected(method: str, error: Exception) -> M1Error:
+    full = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
+    code = (
+        error.sqlite_errorcode & 0xFF if isinstance(error, sqlite3.Error) and hasattr(error, "sqlite_errorcode") else 0
+    )
+    if full or code == sqlite3.SQLITE_FULL:
+        _log.error("%s failed: %s", method, error)
+        return M1Error(Reason.DISK_FULL, f"the disk is full ({error}); nothing was changed", "free some space")
+    if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+        _log.error("%s failed: %s", method, error)
+        return M1Error(
+            Reason.INTERNAL,
+            f"another program holds the database ({error}); nothing was changed",
+            "end it and try again",
+        )
     _log.error("%s failed", method, exc_info=error)
     return M1Error(
         Reason.INTERNAL, f"{method} failed: {type(error).__name__}: {error}", "the daemon's log has the trace"

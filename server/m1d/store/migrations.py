@@ -10,6 +10,7 @@ from pathlib import Path
 
 from m1.durable import sync, sync_directory
 from m1.errors import M1Error, Reason
+from m1.failpoints import reach
 
 _V1 = """
 CREATE TABLE meta (
@@ -110,7 +111,9 @@ def check_version(connection: sqlite3.Connection, path: Path) -> int:
 def migrate(connection: sqlite3.Connection, version: int, path: Path) -> None:
     """Bring the database from a version to this one's schema, all or nothing, with a copy of the old one beside it."""
     if 0 < version < len(STEPS):
+        reach("before.migrate")
         _back_up(connection, path.with_name(f"{path.name}.v{version}"))
+        reach("after.backup")
     if version < len(STEPS):
         script = "".join(STEPS[version:])
         connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {len(STEPS)};\nCOMMIT;")

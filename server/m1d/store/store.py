@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from m1.failpoints import reach
 from m1.v1 import event_pb2
 
 from m1d.job import Checkpoint, Job
@@ -59,14 +60,17 @@ class Store:
         tx = Transaction(self._db, self.revision)
         try:
             yield tx
+            reach("before.commit")
             self._db.execute("COMMIT")
         except BaseException:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise
+        reach("after.commit")
         self.revision = tx.revision
         if tx.events:
             self.on_commit(tx.events)
+        reach("after.publish")
 
     # Jobs
 
