@@ -44,9 +44,12 @@ def ingest(store: Store, job: Job, entries: Sequence[journal.Entry]) -> Job:
 def _apply(tx: Transaction, job: Job, record: journal.Record, now: float) -> Job:
     match record:
         case journal.Approximate():
-            words = "; ".join(record.differing)
-            notice(tx, job, now, event_pb2.SEVERITY_WARNING, f"goes on as approximate, not bit for bit: {words}")
-            return replace(job, approximate=[*job.approximate, *record.differing])
+            # Said again by every attempt that goes on from such a checkpoint.
+            fresh = [words for words in record.differing if words not in job.approximate]
+            if fresh:
+                told = f"goes on as approximate, not bit for bit: {'; '.join(fresh)}"
+                notice(tx, job, now, event_pb2.SEVERITY_WARNING, told)
+            return replace(job, approximate=[*job.approximate, *fresh])
         case journal.Phase():
             return _progress(tx, job, now, phase=record.name, phase_done=record.done, phase_total=record.total)
         case journal.Plan():

@@ -187,7 +187,7 @@ class Supervisor:
     def _prepare_directory(self, directory: Path, job: Job) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not spec_path(directory).exists():
-            spec = Spec(job.id, job.recipe, job.data, str(self._home.data), job.settings, job.profile)
+            spec = Spec(job.id, job.recipe, job.data, str(self._home.data), job.settings, job.profile, bool(job.seed))
             write_spec(directory, spec)
         if job.seed:
             move_in(self._home, job.seed, directory)

@@ -106,6 +106,13 @@ def _attempt(directory: Path, spec: Spec, journal: Journal, control: Control, po
         name = checkpoint.set_aside(directory, step)
         _notice(journal, "warning", f"the checkpoint of step {step} is damaged ({problem}) and was set aside as {name}")
         journal.append(CheckpointRemoved(step))
+    if spec.seeded and not loaded:
+        message = "; ".join(problem for _, problem in damaged) or "it is gone"
+        raise M1Error(
+            Reason.BAD_CHECKPOINT,
+            f"the checkpoint that the job was to begin with cannot be used ({message})",
+            "submit it again with another one",
+        )
     if loaded:
         # Said again: its writer may have been killed before it could say it.
         # It is of the very step where the training stands: whatever was asked for until now, this one serves.

@@ -80,6 +80,8 @@ class Spec:
     """The cache of data sets."""
     settings: Mapping[str, Value]
     profile: Profile
+    seeded: bool = False
+    """It begins with a checkpoint that the daemon has put into its directory: without a good one it must not train."""
 
 
 def spec_path(directory: Path) -> Path:

@@ -378,3 +378,21 @@ def test_a_seed_that_is_no_checkpoint_is_refused_and_leaves_nothing(daemon: Runn
             daemon.client.submit("cifar", data="few", from_checkpoint=reference)
     assert list(daemon.client.list_jobs()) == []
     assert list((daemon.home / "jobs").iterdir()) == []
+
+
+def test_a_job_whose_seed_is_damaged_fails_and_does_not_train_from_the_beginning(
+    daemon: RunningDaemon, tmp_path: Path
+) -> None:
+    client = daemon.client
+    job = submit(client, "source", LONG)
+    wait_for_step(client, job, 1)
+    checkpoint = client.create_checkpoint(job.id)
+    client.wait(client.cancel(job.id), timeout_s=PATIENCE_S)
+    client.download_checkpoint(checkpoint.id, tmp_path / "copy")
+    weights = tmp_path / "copy" / "weights.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    failed = client.wait(client.submit("cifar", from_checkpoint=str(tmp_path / "copy")), timeout_s=PATIENCE_S)
+    assert (failed.state, failed.error.code, failed.attempt) == (FAILED, "BAD_CHECKPOINT", 1)
+    assert "weights.safetensors" in failed.error.message
