@@ -22,11 +22,12 @@ PROTOS = $(wildcard proto/m1/v1/*.proto)
 generate = $(PROTO_VENV)/bin/python -m grpc_tools.protoc -I proto \
 	--python_out=$(1) --pyi_out=$(1) --grpc_python_out=$(1) $(PROTOS)
 
-.PHONY: help run test lint proto clean
+.PHONY: help run test storm lint proto clean
 
 help:
 	@echo 'make run     install into .venv, start the daemon, train on handwritten digits and watch it'
 	@echo 'make test    run all tests; some: make test ARGS="tests/machine -x"'
+	@echo 'make storm   random verbs and SIGKILLs against real training: make storm N=200 SEED=7 (N kills)'
 	@echo 'make lint    style, types, the contract, the generated stubs'
 	@echo 'make proto   generate shared/m1/v1 from proto/ again'
 	@echo 'make clean   remove what these made; the home of the daemon stays'
@@ -37,6 +38,12 @@ run: $(VENV)/.for-run
 
 test: $(VENV)/.for-test
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+# N: how many kills; SEED: which storm. What was drawn is printed with how to repeat it.
+N ?= 200
+SEED ?= $(shell date +%s)
+storm: $(VENV)/.for-test
+	STORM_KILLS=$(N) STORM_SEED=$(SEED) OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -q -s tests/test_storm.py
 
 lint: $(VENV)/.for-test $(PROTO_VENV)/.installed
 	$(BIN)/ruff check .
