@@ -31,7 +31,12 @@ def main() -> None:
     except M1Error as error:
         _fail(str(error), error.exit_code)
     except sqlite3.Error as error:
-        _fail(f"the database cannot be used ({error}); the daemon changed nothing", ExitCode.ERROR)
+        database = home_from_environment(arguments.home).database
+        _fail(
+            f'the database "{database}" cannot be used ({error}), and nothing was changed: move it away to begin'
+            " with an empty one, or put a copy of it back",
+            ExitCode.ERROR,
+        )
     except OSError as error:
         _fail(f"the home cannot be used ({error})", ExitCode.ERROR)
 

@@ -17,6 +17,14 @@ def open_home(home: Home) -> int:
         M1Error: SOCKET_PATH_TOO_LONG, HOME_NOT_SAFE, or HOME_IN_USE when another daemon lives in it.
     """
     check_socket_path(home)
+    if home.root.exists() and not home.root.is_dir():
+        raise M1Error(
+            Reason.HOME_NOT_SAFE,
+            f'the home "{home.root}" is not a directory',
+            "choose another with --home or M1D_HOME",
+            field="home",
+            value=str(home.root),
+        )
     try:
         home.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         _check(home)

@@ -114,18 +114,24 @@ def _metrics(tx: Transaction, job: Job, record: journal.Metrics, now: float) -> 
 
 
 def _checkpoint(tx: Transaction, job: Job, record: journal.CheckpointWritten, now: float) -> Job:
+    known = tx.checkpoint(job.number, record.step)
+    if known and known.weights_sha256 != record.weights_sha256:
+        known = None
     checkpoint = Checkpoint(
         job_number=job.number,
         step=record.step,
         epoch=record.epoch,
         size_bytes=record.size_bytes,
-        create_time=record.time,
+        create_time=known.create_time if known else record.time,
         weights_sha256=record.weights_sha256,
         best=record.best,
         metrics=record.metrics,
         approximate=record.approximate,
     )
+    job = replace(job, checkpoint_served=max(job.checkpoint_served, record.request))
+    if checkpoint == known:  # said again: by an attempt that begins with it, or to answer a request
+        return job
     tx.put_checkpoint(checkpoint)
     created = event_pb2.CheckpointCreated(checkpoint=checkpoint_to_proto(checkpoint))
     emit(tx, job, now, checkpoint_created=created)
-    return replace(job, checkpoint_served=max(job.checkpoint_served, record.request))
+    return job

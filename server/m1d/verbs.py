@@ -8,13 +8,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from m1.errors import M1Error, Reason, nearest
+from m1.errors import M1Error, Reason, nearest, shortened
 from m1.failpoints import reach
 from m1.jobdir import Want, checkpoint_path
 from m1.paths import Home
@@ -33,6 +34,8 @@ from m1d.supervisor import Supervisor
 _log = logging.getLogger(__name__)
 
 _TRASH = ".deleted-"
+_ID = re.compile(r"j[1-9][0-9]{0,15}")
+_STEP = re.compile(r"0|[1-9][0-9]{0,15}")
 
 
 class Verbs:
@@ -61,13 +64,13 @@ class Verbs:
                 )
             return job
         job = self._store.job_by_name(reference)
-        if job is None and reference[:1] == "j" and reference[1:].isdecimal() and len(reference) < 18:
+        if job is None and _ID.fullmatch(reference):
             job = self._store.job(int(reference[1:]))
         if job is None:
             raise M1Error(
                 Reason.JOB_NOT_FOUND,
-                f'there is no job "{reference}"',
-                nearest(reference, self._store.names()[-200:]) + "; m1ctl list shows them all",
+                f'there is no job "{shortened(reference)}"',
+                nearest(reference, self._store.newest_names(200)) + "; m1ctl list shows them all",
                 field="job",
                 value=reference,
             )
@@ -80,14 +83,14 @@ class Verbs:
             M1Error: CHECKPOINT_NOT_FOUND or JOB_NOT_FOUND.
         """
         job_part, _, step = reference.rpartition("@")
-        if job_part and step.isdecimal() and len(step) < 18:
+        if job_part and _STEP.fullmatch(step):
             job = self.find(job_part)
             checkpoint = self._store.checkpoint(job.number, int(step))
             if checkpoint:
                 return job, checkpoint
         raise M1Error(
             Reason.CHECKPOINT_NOT_FOUND,
-            f'there is no checkpoint "{reference}"',
+            f'there is no checkpoint "{shortened(reference)}"',
             'an id is "<job>@<step>"; m1ctl checkpoints JOB shows them',
             field="checkpoint",
             value=reference,
@@ -117,10 +120,9 @@ class Verbs:
         if validate_only or submission.seed is None:
             return self._submit(submission, request_id, "", validate_only=validate_only)
         # Refused before anything is copied, where that is possible.
-        known = self._store.job_by_request(request_id) if request_id else None
-        self._submit(submission, request_id, "", validate_only=True)
-        if known:
-            return known
+        would_be = self._submit(submission, request_id, "", validate_only=True)
+        if would_be.number:
+            return would_be
         copy = await asyncio.to_thread(copy_checkpoint, self._home, submission.seed)
         try:
             job = self._submit(submission, request_id, copy, validate_only=False)
@@ -135,7 +137,7 @@ class Verbs:
         if request_id:
             known = self._store.job_by_request(request_id)
             if known:
-                return known
+                return _same(known, submission)
         now = self._clock()
         name = submission.name or self._free_name(submission.recipe)
         taken = self._store.job_by_name(name)
@@ -366,6 +368,28 @@ class Verbs:
             _log.error("%s (%s) could not be told what is wanted, which is tried again: %s", job.id, job.name, error)
         self._supervisor.wake()
         return job
+
+
+def _same(known: Job, submission: Submission) -> Job:
+    """The job that a request made before, if it is what the request asks for now."""
+    before = (known.recipe, known.data, dict(known.settings), known.profile, known.priority, known.from_checkpoint)
+    now = (
+        submission.recipe,
+        submission.data,
+        dict(submission.settings),
+        submission.profile,
+        submission.priority,
+        submission.from_checkpoint,
+    )
+    if before != now or submission.name not in {"", known.name}:
+        raise M1Error(
+            Reason.INVALID_ARGUMENT,
+            f"the request_id belongs to {known.id} ({known.name}), which is another job than the one asked for",
+            "choose a new one for a new job",
+            field="request_id",
+            value=known.request_id or "",
+        )
+    return known
 
 
 def _wrong_state(job: Job, verb: str, way_out: str) -> M1Error:

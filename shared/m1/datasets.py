@@ -56,6 +56,23 @@ def cached_datasets(data_root: Path) -> list[CachedDataset]:
     return [found[name] for name in sorted(found)]
 
 
+def check_name_is_free(data_root: Path, name: str, source: str) -> None:
+    """Refuse to import under the name of a data set that was read from another path. CIFAR-10 may come from anywhere.
+
+    Raises:
+        M1Error: NAME_TAKEN.
+    """
+    for dataset in cached_datasets(data_root):
+        if dataset.name == name != "cifar10" and dataset.source != str(Path(source)):
+            raise M1Error(
+                Reason.NAME_TAKEN,
+                f'the name "{name}" is taken by the data set read from {dataset.source}',
+                "choose another",
+                field="name",
+                value=name,
+            )
+
+
 def check_source(data_root: Path, source: str) -> None:
     """Refuse what is neither a known name nor a path that exists.
 

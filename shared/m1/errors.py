@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 
 DOMAIN = "m1d"
 
+# How much a sentence may list and quote. A status travels in HTTP/2 headers, of which gRPC accepts 8 KiB for sure.
+_MOST_WORDS = 16
+_LONGEST_WORD = 128
+_LONGEST_MESSAGE = 700
+_LONGEST_HINT = 400
+
 
 class ExitCode(enum.IntEnum):
     """What a command ends with; scripts rely on it."""
@@ -150,12 +156,20 @@ class M1Error(Exception):
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Half a sentence that offers the nearest of the known words, or all of them: 'did you mean "lr"?'."""
+    """Half a sentence that offers the nearest of the known words, or what there is: 'did you mean "lr"?'."""
     known = sorted(known)
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(word[:_LONGEST_WORD], known, n=1, cutoff=0.5)
     if close:
         return f'did you mean "{close[0]}"?'
-    return f"there is {', '.join(known)}" if known else "there is none yet"
+    if not known:
+        return "there is none yet"
+    some = ", ".join(known[:_MOST_WORDS])
+    return f"there is {some}" if len(known) <= _MOST_WORDS else f"there is {some} and {len(known) - _MOST_WORDS} more"
+
+
+def shortened(text: str, longest: int = 120) -> str:
+    """The text, with its end left out where it is longer: for values of other people in our sentences."""
+    return text if len(text) <= longest else text[: longest - 3] + "..."
 
 
 def to_status(error: M1Error) -> status_pb2.Status:
@@ -164,9 +178,16 @@ def to_status(error: M1Error) -> status_pb2.Status:
     from google.protobuf import any_pb2
     from google.rpc import error_details_pb2, status_pb2
 
+    error = M1Error(
+        error.reason,
+        shortened(error.message, _LONGEST_MESSAGE),
+        shortened(error.hint, _LONGEST_HINT),
+        shortened(error.field),
+        shortened(error.value),
+    )
     metadata = {"message": error.message, "hint": error.hint, "field": error.field, "value": error.value}
     info = error_details_pb2.ErrorInfo(
-        reason=error.reason.value, domain=DOMAIN, metadata={k: v[:1024] for k, v in metadata.items() if v}
+        reason=error.reason.value, domain=DOMAIN, metadata={k: v for k, v in metadata.items() if v}
     )
     status = status_pb2.Status(code=grpc.StatusCode[error.status_name].value[0], message=str(error))
     packed = any_pb2.Any()

@@ -7,17 +7,21 @@ before a job is stored; the training process resolves them again with the same f
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from m1.errors import M1Error, Reason, nearest
+from m1.errors import M1Error, Reason, nearest, shortened
 
 Value = int | float | bool | str
 Kind = Literal["int", "float", "bool", "str"]
 _WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 # A JSON number is a double: a larger integer would not come back as it went.
-_LARGEST_INT = 2**53
+_LARGEST_INT = 2**53 - 1
+# What a person types for a number. Python's own int() and float() take more: "6_4", " 3", other alphabets' digits.
+_WHOLE = re.compile(r"[+-]?[0-9]+")
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 @dataclass(frozen=True)
@@ -67,10 +71,10 @@ def resolve(declared: Sequence[Setting], given: Mapping[str, object]) -> dict[st
         if name not in by_name:
             raise M1Error(
                 Reason.INVALID_SETTING,
-                f'there is no setting "{name}"',
+                f'there is no setting "{shortened(name)}"',
                 nearest(name, by_name),
                 field=f"settings.{name}",
-                value=str(given[name]),
+                value=_shown(given[name]),
             )
     return {name: check(by_name[name], given[name]) if name in given else by_name[name].default for name in by_name}
 
@@ -103,14 +107,21 @@ def _convert(kind: Kind, given: object) -> Value | None:
         return given if isinstance(given, bool) else None
     if isinstance(given, bool) or not isinstance(given, (int, float, str)):
         return None
-    try:
-        number = float(given)
-        if kind == "float":
-            return number if math.isfinite(number) else None
-        whole = int(number)
-    except (ValueError, OverflowError):
+    if isinstance(given, str) and not _NUMBER.fullmatch(given):
         return None
-    return whole if math.isfinite(number) and number == whole and abs(whole) <= _LARGEST_INT else None
+    try:
+        if kind == "float":
+            number = float(given)
+            return number if math.isfinite(number) else None
+        if isinstance(given, str) and _WHOLE.fullmatch(given):
+            whole = int(given)
+        elif float(given).is_integer():
+            whole = int(float(given))
+        else:
+            return None
+    except (ValueError, OverflowError):  # too long, or infinite
+        return None
+    return whole if abs(whole) <= _LARGEST_INT else None
 
 
 def _inside(setting: Setting, value: Value) -> bool:
@@ -126,6 +137,9 @@ def _number(value: float) -> str:
 
 def _shown(given: object) -> str:
     if isinstance(given, float) and given.is_integer():
-        return str(int(given))
-    text = str(given)
-    return text if len(text) <= 60 else text[:57] + "..."
+        return shortened(str(int(given)), 60)
+    if given is None:
+        return "null"
+    if isinstance(given, (list, tuple)):
+        return "a list"
+    return "an object" if isinstance(given, dict) else shortened(str(given), 60)

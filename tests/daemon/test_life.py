@@ -112,6 +112,8 @@ def test_a_job_that_was_paused_and_resumed_ends_with_the_same_bits(daemon: Runni
     assert newest.step == paused.progress.step
     client.resume(job.id)
     assert (final_weights(client, job), pure_metrics(client, job)) == undisturbed
+    told = [e.checkpoint_created.checkpoint.id for e in history(client, job) if e.HasField("checkpoint_created")]
+    assert len(told) == len(set(told))
     assert states(client, job) == [
         QUEUED, STARTING, RUNNING, YIELDING, PAUSED, QUEUED, STARTING, RUNNING, SUCCEEDED
     ]  # fmt: skip

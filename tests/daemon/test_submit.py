@@ -34,7 +34,13 @@ def refused(daemon: RunningDaemon, call: Callable[[], object]) -> M1Error:
         ({"epochs": "9" * 400}, "settings.epochs", ["a whole number"]),
         ({"seed": 2.0**60}, "settings.seed", ["a whole number"]),
         ({"epoch": 3}, "settings.epoch", ['did you mean "epochs"?']),
-        ({"lr": [1]}, "settings.lr", ["a number"]),
+        ({"lr": [1]}, "settings.lr", ["a list"]),
+        ({"lr": {}}, "settings.lr", ["an object"]),
+        ({"lr": None}, "settings.lr", ["null"]),
+        ({"epochs": "\u0663"}, "settings.epochs", ["a whole number"]),
+        ({"epochs": " 3"}, "settings.epochs", ["a whole number"]),
+        ({"batch_size": "64_0"}, "settings.batch_size", ["a whole number"]),
+        ({"seed": "9007199254740993"}, "settings.seed", ["a whole number"]),
     ],
 )
 def test_a_setting_that_breaks_its_declaration_is_refused_with_its_name(
@@ -149,3 +155,60 @@ def test_jobs_come_in_pages_newest_first(held_daemon: RunningDaemon) -> None:
     assert seen[:7] == ids[::-1]
     with pytest.raises(grpc.RpcError):
         stub.ListJobs(job_pb2.ListJobsRequest(page_token="checkpoints-j1:3"))
+
+
+def test_a_request_id_that_belongs_to_another_job_is_refused(held_daemon: RunningDaemon) -> None:
+    job = held_daemon.client.submit("cifar", data="digits", request_id="abc")
+    for other in ({"settings": {"epochs": 7}}, {"name": "other"}, {"data": "few"}):
+        with pytest.raises(M1Error) as caught:
+            held_daemon.client.submit("cifar", request_id="abc", **({"data": "digits"} | other))  # type: ignore[arg-type]
+        assert caught.value.field == "request_id"
+        assert job.id in str(caught.value)
+
+
+@pytest.mark.parametrize("reference", ["nobody", "x" * 100_000, "j\u0663", "j01", "j99999999999999999999", "\n"])
+def test_a_job_that_is_not_there_is_not_found_however_it_is_called(held_daemon: RunningDaemon, reference: str) -> None:
+    for k in range(130):
+        held_daemon.client.submit("cifar", data="digits", name=f"{'long-' * 11}{k}")
+    with pytest.raises(M1Error) as caught:
+        held_daemon.client.get(reference)
+    assert (caught.value.reason, caught.value.exit_code) == (Reason.JOB_NOT_FOUND, ExitCode.NOT_FOUND)
+    assert len(str(caught.value)) < 1200
+
+
+def test_a_value_of_any_length_gets_its_own_sentence(daemon: RunningDaemon) -> None:
+    long = "a" * 50_000
+    for call, reason in (
+        (lambda: daemon.client.submit(long, data="digits"), Reason.RECIPE_NOT_FOUND),
+        (lambda: daemon.client.submit("cifar", data=long), Reason.DATASET_NOT_FOUND),
+        (lambda: daemon.client.submit("cifar", data="digits", settings={long: 1}), Reason.INVALID_SETTING),
+        (lambda: daemon.client.submit("cifar", data="digits", settings={"lr": long}), Reason.INVALID_SETTING),
+        (lambda: daemon.client.submit("cifar", data="digits", name=long), Reason.INVALID_NAME),
+        (lambda: daemon.client.get_checkpoint(long), Reason.CHECKPOINT_NOT_FOUND),
+    ):
+        assert refused(daemon, call).reason is reason
+
+
+def test_a_request_that_is_no_message_is_an_invalid_argument_and_leaves_no_trace(daemon: RunningDaemon) -> None:
+    import grpc
+
+    call = daemon.client.connection.channel.unary_unary("/m1.v1.JobService/GetJob")
+    for garbage in (b"\xff\xff\xff", b"\x0a\x02\xff\xfe"):
+        with pytest.raises(grpc.RpcError) as caught:
+            call(garbage)
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "Traceback" not in daemon.log()
+
+
+def test_a_filter_that_names_nothing_is_refused(daemon: RunningDaemon) -> None:
+    import grpc
+    from m1.v1 import event_pb2
+    from m1.v1.event_pb2_grpc import EventServiceStub
+    from m1.v1.job_pb2_grpc import JobServiceStub
+
+    channel = daemon.client.connection.channel
+    for number in (0, 99):
+        with pytest.raises(grpc.RpcError, match="states"):
+            JobServiceStub(channel).ListJobs(job_pb2.ListJobsRequest(states=[number]))  # type: ignore[list-item]
+        with pytest.raises(grpc.RpcError, match="kinds"):
+            next(EventServiceStub(channel).Watch(event_pb2.WatchRequest(kinds=[number])))  # type: ignore[list-item]

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, NoReturn
 
 import grpc
+from google.protobuf import message
 from grpc import aio
 from m1.errors import M1Error, Reason, to_status
 
@@ -28,19 +29,19 @@ class ErrorInterceptor(aio.ServerInterceptor):
         method = handler_call_details.method
         if handler is None or not method.startswith("/m1.v1."):
             return handler
-        codec = {
-            "request_deserializer": handler.request_deserializer,
-            "response_serializer": handler.response_serializer,
-        }
+        parse, serialize = handler.request_deserializer, handler.response_serializer
+        # The request is parsed inside, so that a malformed one is an error like any other.
         if handler.unary_unary:
-            return grpc.unary_unary_rpc_method_handler(_unary(handler.unary_unary, method), **codec)
-        return grpc.unary_stream_rpc_method_handler(_stream(handler.unary_stream, method), **codec)
+            call = _unary(handler.unary_unary, parse, method)
+            return grpc.unary_unary_rpc_method_handler(call, None, serialize)
+        stream = _stream(handler.unary_stream, parse, method)
+        return grpc.unary_stream_rpc_method_handler(stream, None, serialize)
 
 
-def _unary(behaviour: Callable[[Any, Any], Awaitable[Any]], method: str) -> Any:
-    async def call(request: Any, context: aio.ServicerContext[Any, Any]) -> Any:
+def _unary(behaviour: Callable[[Any, Any], Awaitable[Any]], parse: Callable[[bytes], Any], method: str) -> Any:
+    async def call(raw: bytes, context: aio.ServicerContext[Any, Any]) -> Any:
         try:
-            return await behaviour(request, context)
+            return await behaviour(_parsed(parse, raw, method), context)
         except M1Error as error:
             await _abort(context, error)
         except aio.AbortError:
@@ -51,19 +52,32 @@ def _unary(behaviour: Callable[[Any, Any], Awaitable[Any]], method: str) -> Any:
     return call
 
 
-def _stream(behaviour: Callable[[Any, Any], AsyncIterator[Any]], method: str) -> Any:
-    async def call(request: Any, context: aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+def _stream(behaviour: Callable[[Any, Any], AsyncIterator[Any]], parse: Callable[[bytes], Any], method: str) -> Any:
+    async def call(raw: bytes, context: aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
         try:
-            async for response in behaviour(request, context):
+            async for response in behaviour(_parsed(parse, raw, method), context):
                 yield response
         except M1Error as error:
             await _abort(context, error)
         except aio.AbortError:
             raise
         except Exception as error:  # noqa: BLE001 - the call fails, the daemon does not
+            if context.done():  # the caller has gone; what it did not wait for cannot be written
+                return
             await _abort(context, _unexpected(method, error))
 
     return call
+
+
+def _parsed(parse: Callable[[bytes], Any], raw: bytes, method: str) -> Any:
+    try:
+        return parse(raw)
+    except message.DecodeError as error:
+        raise M1Error(
+            Reason.INVALID_ARGUMENT,
+            f"the request of {method} is not a message that it takes ({error})",
+            "make it with the stubs of proto/m1/v1",
+        ) from error
 
 
 def _unexpected(method: str, error: Exception) -> M1Error:
@@ -90,5 +104,5 @@ def _unexpected(method: str, error: Exception) -> M1Error:
 async def _abort(context: aio.ServicerContext[Any, Any], error: M1Error) -> NoReturn:
     status = to_status(error)
     details = ("grpc-status-details-bin", status.SerializeToString())
-    await context.abort(grpc.StatusCode[error.status_name], str(error), trailing_metadata=(details,))
+    await context.abort(grpc.StatusCode[error.status_name], status.message, trailing_metadata=(details,))
     raise AssertionError("abort returned")

@@ -32,6 +32,15 @@ class EventService(event_pb2_grpc.EventServiceServicer):
         self._live = live
 
     async def Watch(self, request: event_pb2.WatchRequest, context: Any) -> AsyncIterator[event_pb2.WatchResponse]:
+        unknown = set(request.kinds) - {*STORED_KINDS, event_pb2.EVENT_KIND_STATS}
+        if unknown:
+            raise M1Error(
+                Reason.INVALID_ARGUMENT,
+                f"kinds has {min(unknown)}, which is no kind of event",
+                "leave kinds empty for all of them",
+                field="kinds",
+                value=str(min(unknown)),
+            )
         asked = frozenset(request.kinds) or frozenset((*STORED_KINDS, event_pb2.EVENT_KIND_STATS))
         interval_s = _stats_interval_s(request) if event_pb2.EVENT_KIND_STATS in asked else None
         from_revision = request.from_revision if request.HasField("from_revision") else None

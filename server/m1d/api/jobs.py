@@ -18,6 +18,7 @@ from m1d.api.paging import make_token, page_size, read_token
 from m1d.hub import Hub
 from m1d.job import Job
 from m1d.recipes import Recipes
+from m1d.states import JobState
 from m1d.store import Store
 from m1d.submission import Request, check
 from m1d.translate import job_to_proto, state_from_proto
@@ -65,7 +66,7 @@ class JobService(job_pb2_grpc.JobServiceServicer):
 
     async def ListJobs(self, request: job_pb2.ListJobsRequest, context: Any) -> job_pb2.ListJobsResponse:
         size = page_size(request.page_size)
-        states = [state for state in map(state_from_proto, request.states) if state]
+        states = [_wanted_state(state) for state in request.states]
         below = read_token("jobs", request.page_token)
         jobs = self._store.jobs(states, below=below, limit=size + 1)
         token = make_token("jobs", jobs[size - 1].number) if len(jobs) > size else ""
@@ -93,7 +94,7 @@ class JobService(job_pb2_grpc.JobServiceServicer):
     ) -> AsyncIterator[job_pb2.ReadJobLogResponse]:
         job = self._verbs.find(request.job)
         path = log_path(self._home.job(job.id))
-        offset = request.offset
+        offset = min(request.offset, 2**62)  # what no file has, and every seek takes
         while True:
             known = self._store.job(job.number)
             over = known is None or known.final
@@ -119,7 +120,35 @@ def _read(path: Path, offset: int) -> bytes:
         return b""
 
 
+def _wanted_state(state: job_pb2.JobState) -> JobState:
+    known = state_from_proto(state)
+    if known is None:
+        raise M1Error(
+            Reason.INVALID_ARGUMENT,
+            f"states has {state}, which is no state of a job",
+            "leave states empty for all jobs",
+            field="states",
+            value=str(state),
+        )
+    return known
+
+
 def _plain(settings: struct_pb2.Struct) -> dict[str, object]:
-    """The values as they are, NaN and infinity too: whether one is allowed is for its declaration to say."""
-    kinds = {name: value.WhichOneof("kind") for name, value in settings.fields.items()}
-    return {name: getattr(settings.fields[name], kind) if kind else None for name, kind in kinds.items()}
+    """The values as they are, NaN and null too: whether one is allowed is for its declaration to say."""
+    return {name: _value(value) for name, value in settings.fields.items()}
+
+
+def _value(value: struct_pb2.Value) -> object:
+    match value.WhichOneof("kind"):
+        case "number_value":
+            return value.number_value
+        case "string_value":
+            return value.string_value
+        case "bool_value":
+            return value.bool_value
+        case "list_value":
+            return []  # no setting takes one, whatever is in it
+        case "struct_value":
+            return {}
+        case _:
+            return None

@@ -39,7 +39,7 @@ def read_token(kind: str, token: str) -> int | None:
     if not token:
         return None
     owner, _, below = token.partition(":")
-    if owner != kind or not below.isdecimal() or len(below) > 18:
+    if owner != kind or not (below.isascii() and below.isdecimal()) or len(below) > 18:
         raise M1Error(
             Reason.INVALID_ARGUMENT,
             f'page_token "{token[:80]}" is not one of this list',

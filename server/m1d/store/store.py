@@ -110,10 +110,10 @@ class Store:
         (last,) = self._db.execute("SELECT max(position) FROM jobs WHERE priority = ?", (priority,)).fetchone()
         return last or 0
 
-    def names(self) -> list[str]:
-        """The names and ids of all jobs."""
-        rows = self._db.execute("SELECT name, 'j' || number FROM jobs").fetchall()
-        return [word for row in rows for word in row]
+    def newest_names(self, limit: int) -> list[str]:
+        """The names of the newest jobs."""
+        rows = self._db.execute("SELECT name FROM jobs ORDER BY number DESC LIMIT ?", (limit,))
+        return [row["name"] for row in rows]
 
     def seeds(self) -> list[str]:
         """The directories that jobs remember to begin with."""
@@ -235,6 +235,11 @@ class Transaction:
     def delete_job(self, job: Job) -> None:
         """Remove a job with its checkpoints and metrics; its events stay."""
         self._db.execute("DELETE FROM jobs WHERE number = ?", (job.number,))
+
+    def checkpoint(self, job: int, step: int) -> Checkpoint | None:
+        """The checkpoint of a step, as it is within this transaction."""
+        row = self._db.execute("SELECT body FROM checkpoints WHERE job = ? AND step = ?", (job, step)).fetchone()
+        return checkpoint_from_body(row["body"]) if row else None
 
     def put_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Store a checkpoint, in the place of an earlier one of the same step; only one is the best."""
