@@ -106,3 +106,9 @@ def test_a_job_whose_checkpoint_failed_while_it_yielded_is_paused_with_the_reaso
 @pytest.mark.parametrize("said", [None, Exited("stopped"), Exited("yielded"), failed("BAD_DATA")])
 def test_a_job_that_was_to_stop_is_cancelled_however_it_ended(state: JobState, said: Exited | None) -> None:
     assert [m.state for m in outcome(job(state, want=Want.STOP, exited=said))] == [JobState.CANCELLED]
+
+
+@pytest.mark.parametrize("exited", [None, Exited("yielded"), failed("INTERNAL")])
+def test_a_job_that_is_held_does_not_train_by_itself_when_its_process_is_gone(exited: Exited | None) -> None:
+    last = outcome(job(JobState.HELD, want=Want.HOLD, exited=exited))[-1]
+    assert (last.state, last.changes["want"]) == (JobState.QUEUED, Want.HOLD)
