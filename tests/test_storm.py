@@ -48,7 +48,7 @@ from proof import (
     submit,
 )
 
-KILLS = int(os.environ.get("STORM_KILLS") or 8)
+KILLS = int(os.environ.get("STORM_KILLS") or 6)
 SEED = int(os.environ.get("STORM_SEED") or 1)
 
 CLIENTS = 3
@@ -322,17 +322,17 @@ class Storm(RuleBasedStateMachine):
         if job := self._job(slot):
             self._do(client, lambda asker: asker.ask("resume", job))
 
-    @rule(client=clients, slot=st.integers(0, 5))
-    def checkpoint(self, client: int, slot: int) -> None:
-        if job := self._job(slot):
-            self._do(client, lambda asker: asker.checkpoint(job))
+    @rule(client=clients, events=after)
+    def checkpoint(self, client: int, events: int) -> None:
+        self.world.watcher.wait_for_more(events, QUIET_S)
+        self._do(client, lambda asker: asker.checkpoint(""))  # of the job that runs
 
     @rule(client=clients, slot=st.integers(3, 5))
     def delete(self, client: int, slot: int) -> None:
         if job := self._job(slot):
             self._do(client, lambda asker: asker.delete(job))
 
-    @rule(pauses=st.lists(after, min_size=1, max_size=4))
+    @rule(pauses=st.lists(after, min_size=1, max_size=3))
     def kill_the_daemon(self, pauses: list[int]) -> None:
         self.world.raise_failure()
         for events in pauses if self.world.submitted else ():
@@ -355,7 +355,7 @@ class Storm(RuleBasedStateMachine):
             self.world.keeper.kill()
             self.world.training_kills += kill_training(self.world.home)
 
-    @rule(events=after)
+    @rule(events=st.integers(5, 15))
     def go_on(self, events: int) -> None:
         self.world.raise_failure()
         if not self.world.done:
