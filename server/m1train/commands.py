@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import sys
 import tempfile
+import traceback
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
+from m1.datasets import check_source
 from m1.errors import ExitCode, M1Error, Reason
-from m1.jobdir import Profile, Spec, read_spec, spec_path, write_spec
-from m1.journal import JournalWriter, Metrics, journal_path, read_journal
+from m1.jobdir import Profile, Spec, lock_path, read_spec, spec_path, write_spec
+from m1.journal import Exited, JournalWriter, Metrics, journal_path, read_journal
 from m1.paths import home_from_environment
 from m1.settings import resolve
 
@@ -31,9 +34,6 @@ def describe() -> int:
 
 def prepare_data(data_root: str, source: str, name: str) -> int:
     """Read a data set into the cache; JSON lines of progress on stdout, the last one the manifest or the error."""
-    from m1train.dataset.cache import read_manifest
-    from m1train.dataset.prepare import prepare
-    from m1train.run import throttled
 
     def say(line: Mapping[str, object]) -> None:
         sys.stdout.write(json.dumps(line) + "\n")
@@ -42,12 +42,28 @@ def prepare_data(data_root: str, source: str, name: str) -> int:
     def progress(phase: str, done: int, total: int) -> None:
         say({"progress": {"phase": phase, "done": done, "total": total}})
 
-    try:
-        manifest = read_manifest(prepare(Path(data_root), source, throttled(progress), name))
-    except M1Error as error:
+    def fail(error: M1Error) -> int:
         say({"error": {**asdict(error), "reason": error.reason.value}})
         return ExitCode.ERROR
-    assert manifest is not None
+
+    try:
+        from m1train.dataset.cache import read_manifest
+        from m1train.dataset.prepare import prepare
+        from m1train.run import throttled
+
+        manifest = read_manifest(prepare(Path(data_root), source, throttled(progress), name))
+        assert manifest is not None
+    except M1Error as error:
+        return fail(error)
+    except ImportError as error:
+        return fail(M1Error(Reason.TORCH_MISSING, f"a library is missing ({error})", "pip install 'm1d[daemon]'"))
+    except Exception as error:  # noqa: BLE001 - the daemon knows of it what is said here, and nothing else
+        traceback.print_exception(error)
+        if isinstance(error, MemoryError):
+            message = f'the memory did not suffice to read "{source}"'
+            return fail(M1Error(Reason.OUT_OF_MEMORY, message, "close something large and try again"))
+        message = f'reading "{source}" failed ({type(error).__name__}: {error})'
+        return fail(M1Error(Reason.INTERNAL, message, "this is a defect: please report it"))
     say({"dataset": asdict(manifest)})
     return ExitCode.OK
 
@@ -59,9 +75,9 @@ def run_directory(directory: str, attempt: int | None) -> int:
         raise M1Error(Reason.INVALID_ARGUMENT, f'"{path}" is not a job\'s directory', field="directory")
     lock = hold_lock(path)
     try:
-        status = _attempt(path, _spec(path), attempt)
+        exited = _attempt(path, _spec(path), attempt)
         # The daemon reads in the journal how it ended; to have yielded or stopped as it was asked is no error.
-        return ExitCode.OK if status == ExitCode.INTERRUPTED else status
+        return ExitCode.ERROR if exited.outcome == "failed" else ExitCode.OK
     finally:
         os.close(lock)
 
@@ -69,37 +85,69 @@ def run_directory(directory: str, attempt: int | None) -> int:
 def train_alone(
     recipe: str, data: str, settings: Mapping[str, str], out: str | None, threads: int | None, dtype: str
 ) -> int:
-    """Train without a daemon, in a job's directory of one's own; 0 unless it failed."""
+    """Train without a daemon, in a job's directory of one's own; 0 unless it was interrupted.
+
+    Raises:
+        M1Error: why it failed. A directory that was not asked for by name is gone again when nothing was trained.
+    """
+    from m1train.dataset.scratch import make_private
+
     values = resolve(declared(declaration(recipe).config), settings)
     home = home_from_environment()
     if os.sep in data or os.path.exists(data):
         data = os.path.abspath(data)
-    path = Path(os.path.abspath(out) if out else tempfile.mkdtemp(prefix=f"m1train-{recipe}-"))
+    check_source(home.data, data)
+    profile = Profile(threads=threads or _default_threads(), dtype=dtype)
+    try:
+        make_private(home.data)
+        path = _own_directory(out) if out else Path(tempfile.mkdtemp(prefix=f"m1train-{recipe}-"))
+    except OSError as error:
+        message = f'"{error.filename}" cannot be used ({error.strerror})'
+        raise M1Error(Reason.NOT_ALLOWED, message, "choose another --out or M1D_HOME") from error
+    exited: Exited | None = None
+    try:
+        exited = _train_in(path, Spec(path.name, recipe, data, str(home.data), values, profile))
+    finally:
+        if not out and (exited is None or (exited.outcome != "succeeded" and not exited.step)):
+            shutil.rmtree(path)
+    if path.exists():
+        sys.stdout.write(f"{path}\n")
+    if exited.outcome == "failed":
+        raise M1Error(Reason(exited.code), exited.message, exited.hint)
+    if exited.outcome == "succeeded":
+        for entry in read_journal(journal_path(path, _next_attempt(path) - 1), 0, limit_bytes=2**30):
+            if isinstance(entry.record, Metrics) and "test/accuracy" in entry.record.values:
+                sys.stdout.write("".join(f"{key} {value:.4f}\n" for key, value in entry.record.values.items()))
+        return ExitCode.OK
+    if path.exists():
+        sys.stderr.write(f"it goes on with the same command and --out {path}\n")
+    return ExitCode.INTERRUPTED
+
+
+def _own_directory(out: str) -> Path:
+    """The directory of --out: new, empty, or an earlier run's."""
+    path = Path(os.path.abspath(out))
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    home.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not spec_path(path).exists() and {file.name for file in path.iterdir()} - {lock_path(path).name}:
+        message = f'"{path}" is not empty and holds no earlier run'
+        raise M1Error(Reason.INVALID_ARGUMENT, message, "choose another --out", field="out", value=str(path))
+    return path
+
+
+def _train_in(path: Path, spec: Spec) -> Exited:
     lock = hold_lock(path)
     try:
-        profile = Profile(threads=threads or _default_threads(), dtype=dtype)
-        spec = Spec(path.name, recipe, data, str(home.data), values, profile)
         if not spec_path(path).exists():
             write_spec(path, spec)
         elif _spec(path) != spec:
             message = f'"{path}" holds another job'
             raise M1Error(Reason.INVALID_ARGUMENT, message, "repeat what it was begun with, or choose another --out")
-        attempt = _next_attempt(path)
-        status = _attempt(path, spec, attempt)
-        sys.stdout.write(f"{path}\n")
-        if status == ExitCode.INTERRUPTED:
-            sys.stderr.write(f"it goes on with the same command and --out {path}\n")
-        for entry in read_journal(journal_path(path, attempt), 0, limit_bytes=2**30):
-            if isinstance(entry.record, Metrics) and "test/accuracy" in entry.record.values:
-                sys.stdout.write("".join(f"{key} {value:.4f}\n" for key, value in entry.record.values.items()))
-        return status
+        return _attempt(path, spec, None)
     finally:
         os.close(lock)
 
 
-def _attempt(path: Path, spec: Spec, attempt: int | None) -> ExitCode:
+def _attempt(path: Path, spec: Spec, attempt: int | None) -> Exited:
     from m1train.run import run_attempt
 
     # stderr is the job's log.
@@ -110,8 +158,7 @@ def _attempt(path: Path, spec: Spec, attempt: int | None) -> ExitCode:
     except FileExistsError as error:
         message = f"attempt {number} of this job has been made"
         raise M1Error(Reason.WRONG_STATE, message, field="attempt", value=str(number)) from error
-    exited = run_attempt(path, spec, journal)
-    return {"failed": ExitCode.ERROR, "succeeded": ExitCode.OK}.get(exited.outcome, ExitCode.INTERRUPTED)
+    return run_attempt(path, spec, journal)
 
 
 def _spec(path: Path) -> Spec:

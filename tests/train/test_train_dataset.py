@@ -1,5 +1,6 @@
 """Data sets: read once, whole or not at all; what is wrong with one is said with the file's name."""
 
+import fcntl
 import functools
 import http.server
 import io
@@ -21,6 +22,8 @@ from m1.errors import M1Error, Reason
 from m1train.dataset import cifar10
 from m1train.dataset.cache import Dataset, open_dataset
 from m1train.dataset.prepare import prepare
+from m1train.dataset.sample import MAX_IMAGE_BYTES
+from m1train.dataset.scratch import scratch_directory
 from PIL import Image
 
 
@@ -125,6 +128,76 @@ def test_a_data_set_that_nobody_knows_is_refused(root: Path, tmp_path: Path) -> 
     assert refused(root, tmp_path / "nowhere").reason is Reason.DATASET_NOT_FOUND
 
 
+def test_a_name_that_is_taken_by_another_source_is_refused(root: Path, own_images: Path) -> None:
+    other = shutil.copytree(own_images, own_images.with_name("other"))
+    first = prepare(root, str(own_images), silent, "good")
+    assert prepare(root, str(own_images), silent, "good") == first, "the same one again is at once there"
+    with pytest.raises(M1Error) as raised:
+        prepare(root, str(other), silent, "good")
+    assert raised.value.reason is Reason.NAME_TAKEN
+    assert str(raised.value) == f'the name "good" is taken by the data set read from {own_images}: choose another'
+    assert read(root, "good").manifest.source == str(own_images)
+
+
+def test_a_built_in_name_is_not_imported_over(root: Path, own_images: Path) -> None:
+    assert str(refused(root, own_images, "digits")) == '"digits" is built in: choose another name'
+
+
+def test_only_what_has_the_numbers_of_cifar10_is_imported_as_it(
+    root: Path, own_images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = refused(root, own_images, "cifar10")
+    assert (error.reason, error.hint) == (Reason.BAD_DATA, "choose another name")
+    assert "is not CIFAR-10: it has 10 classes, 30 training and 10 test images" in error.message
+    monkeypatch.setattr(cifar10, "TRAIN_IMAGES", 30)
+    monkeypatch.setattr(cifar10, "TEST_IMAGES", 10)
+    other = shutil.copytree(own_images, own_images.with_name("other"))
+    for source in (own_images, other, own_images):
+        read(root, source, "cifar10")
+        assert read(root, "cifar10").manifest.source == str(source), "the name means what was imported last"
+
+
+def test_a_home_that_is_made_for_the_cache_is_closed_to_others(tmp_path: Path) -> None:
+    read(tmp_path / "home" / "data", "digits")
+    assert [path.stat().st_mode & 0o777 for path in (tmp_path / "home", tmp_path / "home" / "data")] == [0o700] * 2
+
+
+def test_a_tar_says_its_images_as_they_are_read_and_their_number_at_the_end(root: Path, own_images: Path) -> None:
+    seen: list[tuple[str, int, int]] = []
+    tar = packed(own_images, own_images.parent / "images.tar")
+    prepare(root, str(tar), lambda phase, done, total: seen.append((phase, done, total)))
+    assert seen == [("read", done, 0) for done in range(1, 41)] + [("read", 40, 40)]
+
+
+def test_what_a_killed_builder_left_is_removed_and_a_living_ones_is_not(root: Path) -> None:
+    for kind in ("building", "download"):
+        (root / f".{kind}-killed" / "part").mkdir(parents=True)
+    with scratch_directory(root, "building") as living:
+        read(root, "digits")
+        assert [path for path in root.iterdir() if path.name.startswith(".")] == [living]
+        with open(living / "train.raw", "wb"):
+            pass
+    assert not living.exists()
+
+
+def test_a_builder_whose_directory_was_taken_for_abandoned_takes_another(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = fcntl.flock
+    removed: list[Path] = []
+
+    def flock(fd: int, operation: int) -> None:
+        if not removed:
+            removed.extend(root.iterdir())
+            removed[0].rmdir()
+        lock(fd, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with scratch_directory(root, "building") as directory:
+        assert directory.exists()
+        assert directory not in removed
+
+
 def test_digits_are_real_and_split_in_every_class(root: Path) -> None:
     dataset = read(root, "digits")
     assert (dataset.manifest.train_images, dataset.manifest.test_images) == (1442, 355)
@@ -167,6 +240,17 @@ def a_text(folder: Path) -> Path:
     return folder / "train" / "5" / "readme.txt"
 
 
+def a_postscript(folder: Path) -> Path:
+    Image.new("RGB", (32, 32)).save(folder / "train" / "5" / "drawn.eps")
+    return folder / "train" / "5" / "drawn.eps"
+
+
+def an_image_too_large(folder: Path) -> Path:
+    path = folder / "train" / "5" / "0.png"
+    os.truncate(path, MAX_IMAGE_BYTES + 1)
+    return path
+
+
 def deep_pixels(folder: Path) -> Path:
     Image.new("I;16", (32, 32)).save(folder / "train" / "5" / "deep.png")
     return folder / "train" / "5" / "deep.png"
@@ -185,7 +269,9 @@ def a_file_beside_the_classes(folder: Path) -> Path:
 PROBLEMS = [
     (an_empty_file, "is empty"),
     (a_truncated_image, "cannot be read as an image"),
-    (a_text, "is not an image"),
+    (a_text, "is not an image that can be read"),
+    (a_postscript, "is not an image that can be read"),
+    (an_image_too_large, "has 67,108,865 bytes, and an image has at most 67,108,864"),
     (deep_pixels, "has pixels of kind I;16"),
     (an_empty_class, "is a class without an image"),
     (a_file_beside_the_classes, "is not in a class's folder"),
@@ -252,7 +338,7 @@ def test_a_tar_that_is_cut_is_refused(root: Path, own_images: Path, mode: str) -
 
 def test_what_is_no_tar_is_refused(root: Path, tmp_path: Path) -> None:
     (tmp_path / "song.mp3").write_bytes(b"ID3" * 1000)
-    assert "is not a whole tar" in refused(root, tmp_path / "song.mp3").message
+    assert refused(root, tmp_path / "song.mp3").message == f'"{tmp_path / "song.mp3"}" is not a tar archive'
 
 
 @pytest.mark.parametrize("name", ["../../etc/train/0/x.png", "/train/0/x.png", "a/../train/0/x.png"])
@@ -269,6 +355,38 @@ def test_a_tar_with_a_link_or_a_device_is_refused(root: Path, own_images: Path, 
     member = tarfile.TarInfo("train/0/odd.png")
     member.type, member.linkname = kind, "train/0/0.png"
     assert f"{tar}:train/0/odd.png" in refused(root, with_member(tar, member)).message
+
+
+def test_an_image_that_stands_twice_in_a_tar_is_refused(root: Path, own_images: Path) -> None:
+    tar = packed(own_images, own_images.parent / "images.tar", "w", "")
+    error = refused(root, with_member(tar, tarfile.TarInfo("./train/0/0.png")))
+    assert error.reason is Reason.BAD_DATA
+    assert error.message == f'"{tar}:./train/0/0.png" stands twice in the tar'
+
+
+@pytest.mark.parametrize("size", [10**12, -1024])
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.XGLTYPE])
+def test_a_tars_header_that_claims_too_much_is_refused(root: Path, own_images: Path, kind: bytes, size: int) -> None:
+    header = tarfile.TarInfo("train/0/odd.png")
+    header.type, header.size = kind, size
+    tar = packed(own_images, own_images.parent / "images.tar", "w", "")
+    content = tar.read_bytes()
+    for where in (0, 1536):  # before and after the first member, a folder with an extended header
+        tar.write_bytes(content[:where] + header.tobuf(tarfile.GNU_FORMAT) + content[where:])
+        error = refused(root, tar)
+        assert error.reason is Reason.BAD_DATA
+        assert str(tar) in error.message
+        assert "train/0/odd.png" in error.message
+        assert f"{size:,} bytes" in error.message
+
+
+@pytest.mark.parametrize("size", ["1000000000000", "-1024"])
+def test_a_size_in_an_extended_header_that_cannot_be_is_refused(root: Path, own_images: Path, size: str) -> None:
+    tar = packed(own_images, own_images.parent / "images.tar", "w", "")
+    member = tarfile.TarInfo("train/0/odd.png")
+    member.pax_headers = {"size": size}
+    error = refused(root, with_member(tar, member))
+    assert error.message.startswith(f'"{tar}:train/0/odd.png" has {int(size):,} bytes')
 
 
 def test_two_builders_at_once_make_one_whole_data_set(root: Path, own_images: Path) -> None:
@@ -293,6 +411,20 @@ def test_prepare_says_its_progress_and_its_error_in_json_lines(root: Path, own_i
     assert error["reason"] == "BAD_DATA"
     assert str(path) in error["message"]
     assert set(error) == {"reason", "message", "hint", "field", "value"}
+
+
+@pytest.mark.parametrize(("raised", "reason"), [("MemoryError", "OUT_OF_MEMORY"), ("AttributeError", "INTERNAL")])
+def test_prepare_says_what_nobody_expected_as_an_error_too(root: Path, raised: str, reason: str) -> None:
+    code = (
+        "import m1train.dataset.prepare as p, sys; from m1train.__main__ import main\n"
+        f"def prepare(*_): raise {raised}('odd')\n"
+        f"p.prepare = prepare; sys.exit(main(['prepare', '--data-root', {str(root)!r}, '--source', 'digits']))"
+    )
+    bad = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, text=True)
+    assert bad.returncode == 1
+    assert json.loads(bad.stdout)["error"]["reason"] == reason
+    assert f"{raised}: odd" in bad.stderr
+    assert "Traceback" in bad.stderr
 
 
 def test_preparing_imports_no_torch(root: Path, own_images: Path) -> None:
@@ -378,7 +510,11 @@ def test_no_network_says_how_to_go_without(root: Path) -> None:
     assert "--data digits" in raised.value.hint
 
 
-def test_an_archive_of_cifar10_is_imported_by_its_form(root: Path, archive: Path) -> None:
+def test_an_archive_of_cifar10_is_imported_by_its_form(
+    root: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cifar10, "TRAIN_IMAGES", 100)
+    monkeypatch.setattr(cifar10, "TEST_IMAGES", 20)
     dataset = read(root, archive, name="cifar10")
     assert (dataset.manifest.train_images, dataset.manifest.test_images) == (100, 20)
     assert read(root, "cifar10").content_sha256 == dataset.content_sha256

@@ -159,6 +159,7 @@ def test_training_without_a_daemon_goes_on_where_it_was_left(tmp_path: Path, ima
     first = m1train(*arguments, str(tmp_path / "out"), M1D_HOME=home)
     assert first.returncode == 0, first.stderr
     assert "test/accuracy" in first.stdout
+    assert (tmp_path / "home").stat().st_mode & 0o777 == 0o700
     assert (tmp_path / "home" / "data").stat().st_mode & 0o777 == 0o700
     again = m1train(*arguments, str(tmp_path / "out"), M1D_HOME=home)
     assert "going on from step 2 of 2" in again.stderr
@@ -166,3 +167,32 @@ def test_training_without_a_daemon_goes_on_where_it_was_left(tmp_path: Path, ima
     other = m1train(*arguments, str(tmp_path / "out"), "--set", "seed=1", M1D_HOME=home)
     assert other.returncode == 2
     assert "holds another job" in other.stderr
+
+
+def test_training_without_a_daemon_fails_in_one_sentence_and_leaves_nothing(tmp_path: Path, own_images: Path) -> None:
+    (tmp_path / "tmp").mkdir()
+    places = {"M1D_HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path / "tmp")}
+    unknown = m1train("cifar", "--data", "digit", **places)
+    assert (unknown.returncode, unknown.stderr) == (
+        3,
+        'm1train: there is no data set "digit": did you mean "digits"?\n',
+    )
+    broken = own_images / "train" / "3" / "1.png"
+    broken.write_bytes(b"")
+    bad = m1train("cifar", "--data", str(own_images), **places)
+    assert bad.returncode == 2
+    assert bad.stderr.splitlines()[-1] == (
+        f'm1train: "{broken}" is empty (0 bytes): remove the file or replace it by a whole one'
+    )
+    assert not list((tmp_path / "tmp").glob("m1train-*"))
+
+
+def test_a_directory_of_something_else_is_not_trained_in(tmp_path: Path) -> None:
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "to_mother.txt").touch()
+    for out in (tmp_path / "letters", tmp_path / "letters" / "to_mother.txt"):
+        answer = m1train("cifar", "--data", "digits", "--out", str(out), M1D_HOME=str(tmp_path / "home"))
+        assert answer.returncode in (2, 4)
+        assert answer.stderr.startswith(f'm1train: "{out}" ')
+        assert answer.stderr.endswith(": choose another --out\n") or "--out or M1D_HOME" in answer.stderr
+    assert [path.name for path in (tmp_path / "letters").iterdir()] == ["to_mother.txt"]

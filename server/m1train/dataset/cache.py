@@ -16,32 +16,28 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from m1.datasets import MANIFEST, CachedDataset
-from m1.durable import sync_directory
+from m1.durable import replace_file, sync_directory
 from m1.errors import M1Error, Reason
 from m1.failpoints import reach
 from numpy.typing import NDArray
 
 from m1train.dataset.sample import SIZE, SPLITS, Pixels, Progress, Source, bad_data
+from m1train.dataset.scratch import make_private, scratch_directory
 from m1train.disk import out_of_space
 
 FORMAT = 1
 _CONTENT = "content.json"
-_BUILDING = ".building-"
-_STALE_S = 60
 _IMAGE_SHAPE = (SIZE, SIZE, 3)
 
 
@@ -112,20 +108,30 @@ def open_dataset(directory: Path) -> Dataset:
     return Dataset(manifest, str(content["sha256"]), splits["train"], splits["test"])
 
 
-def build(data_root: Path, name: str, source: Source, progress: Progress) -> Path:
-    """Read a source into the cache, unless that is done; return its directory.
+def build(
+    data_root: Path,
+    name: str,
+    source: Source,
+    progress: Progress,
+    check: Callable[[CachedDataset], None] = lambda manifest: None,
+) -> Path:
+    """Read a source into the cache, unless that is done; return its directory. `check` may refuse what was read.
 
     Raises:
-        M1Error: BAD_DATA, DOWNLOAD_FAILED, DISK_FULL. Nothing half-built remains.
+        M1Error: BAD_DATA, DOWNLOAD_FAILED, DISK_FULL, or what `check` raises. Nothing half-built remains.
     """
     final = data_root / key_of(name, source)
-    if read_manifest(final) is not None:
+    known = read_manifest(final)
+    if known is not None:
+        check(known)
+        if newest(data_root, name) != final:  # imported once more, after another one: from now on the name means it
+            content = json.dumps(asdict(replace(known, create_time=time.time())), indent=1)
+            replace_file(final / MANIFEST, content.encode(), durable=True)
         return final
-    data_root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _remove_abandoned(data_root)
     try:
-        with _building(data_root) as directory:
-            _fill(directory, name, source, progress)
+        make_private(data_root)
+        with scratch_directory(data_root, "building") as directory:
+            check(_fill(directory, name, source, progress))
             sync_directory(directory)
             reach("before.cache.rename")
             try:
@@ -146,34 +152,7 @@ def _storage_error(data_root: Path, error: OSError) -> M1Error:
     return M1Error(Reason.NOT_ALLOWED, f'the data set cannot be stored in "{data_root}" ({error})', field="data_root")
 
 
-@contextlib.contextmanager
-def _building(data_root: Path) -> Iterator[Path]:
-    """A hidden directory, locked while its builder lives, removed unless it was renamed."""
-    directory = Path(tempfile.mkdtemp(prefix=_BUILDING, dir=data_root))
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield directory
-    finally:
-        if directory.exists():
-            shutil.rmtree(directory)
-        os.close(fd)
-
-
-def _remove_abandoned(data_root: Path) -> None:
-    """Remove what builders left behind that were killed: old enough, and nobody holds the lock."""
-    for directory in data_root.glob(f"{_BUILDING}*/"):
-        with contextlib.suppress(FileNotFoundError, BlockingIOError):  # gone, or its builder lives
-            fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if time.time() - os.fstat(fd).st_mtime > _STALE_S:
-                    shutil.rmtree(directory)
-            finally:
-                os.close(fd)
-
-
-def _fill(directory: Path, name: str, source: Source, progress: Progress) -> None:
+def _fill(directory: Path, name: str, source: Source, progress: Progress) -> CachedDataset:
     with contextlib.ExitStack() as files:
         raw = {split: files.enter_context(open(directory / f"{split}.raw", "w+b")) for split in SPLITS}
         index: dict[str, list[tuple[str, str]]] = {split: [] for split in SPLITS}
@@ -201,6 +180,7 @@ def _fill(directory: Path, name: str, source: Source, progress: Progress) -> Non
         create_time=time.time(),
     )
     manifest.write(directory)
+    return manifest
 
 
 def _store_split(

@@ -10,23 +10,25 @@ import hashlib
 import io
 import pickle
 import tarfile
-import tempfile
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from m1.datasets import CachedDataset
 from m1.errors import M1Error, Reason
 
 from m1train.dataset.sample import Progress, Sample, bad_data
+from m1train.dataset.scratch import scratch_directory
+from m1train.dataset.tar import READ_ERRORS, TarHeaderError, open_tar
 from m1train.disk import out_of_space
 
 # torchvision.datasets.CIFAR10 (url, tgz_md5); a test holds them against it. Importing torchvision would import torch.
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 MD5 = "c58f30108f718f92721af3b95e74349a"
 _FOLDER = "cifar-10-batches-py"
-_TRAIN_IMAGES, _TEST_IMAGES = 50_000, 10_000
+CLASSES, TRAIN_IMAGES, TEST_IMAGES = 10, 50_000, 10_000
 _TIMEOUT_S = 30
 _HINT = "import a file you have with m1ctl data import cifar10 PATH, or use --data digits"
 _ARRAYS = {
@@ -54,8 +56,8 @@ class Cifar10:
         Raises:
             M1Error: DOWNLOAD_FAILED.
         """
-        with tempfile.TemporaryDirectory(prefix=".download-", dir=self._directory) as folder:
-            archive = Path(folder) / "cifar-10-python.tar.gz"
+        with scratch_directory(self._directory, "download") as folder:
+            archive = folder / "cifar-10-python.tar.gz"
             _download(self._url, archive, progress)
             yield from archive_samples(archive, progress)
 
@@ -90,10 +92,10 @@ def _download_failed(why: str) -> M1Error:
 def is_archive(path: Path) -> bool:
     """Whether a tar is CIFAR-10 as its authors publish it, by the names of its first members."""
     try:
-        with tarfile.open(path) as tar:
+        with open(path, "rb") as raw, open_tar(raw) as tar:
             first = tar.next()
             return first is not None and first.name.split("/")[0] == _FOLDER
-    except (tarfile.TarError, EOFError, OSError):
+    except (*READ_ERRORS, TarHeaderError):
         return False  # whatever it is, it is not this
 
 
@@ -109,6 +111,21 @@ def check_archive(path: Path) -> None:
         raise bad_data(path, f"has the MD5 {found} and not CIFAR-10's {MD5}", "download it again")
 
 
+def check_shape(dataset: CachedDataset) -> None:
+    """Refuse to call CIFAR-10 what has not its numbers of classes and images.
+
+    Raises:
+        M1Error: BAD_DATA.
+    """
+    if (len(dataset.classes), dataset.train_images, dataset.test_images) != (CLASSES, TRAIN_IMAGES, TEST_IMAGES):
+        raise bad_data(
+            dataset.source,
+            f"is not CIFAR-10: it has {len(dataset.classes)} classes, {dataset.train_images:,} training and "
+            f"{dataset.test_images:,} test images, and not {CLASSES}, {TRAIN_IMAGES:,} and {TEST_IMAGES:,}",
+            "choose another name",
+        )
+
+
 def archive_samples(path: Path, progress: Progress) -> Iterator[Sample]:
     """The images of an archive that has been checked."""
     done = 0
@@ -121,7 +138,7 @@ def archive_samples(path: Path, progress: Progress) -> Iterator[Sample]:
             for pixels, label, name in zip(images, content[b"labels"], content[b"filenames"], strict=True):
                 yield Sample(split, names[label], f"{batch}/{name.decode()}", np.ascontiguousarray(pixels))
                 done += 1
-                progress("read", done, _TRAIN_IMAGES + _TEST_IMAGES)
+                progress("read", done, TRAIN_IMAGES + TEST_IMAGES)
 
 
 class _ArrayUnpickler(pickle.Unpickler):

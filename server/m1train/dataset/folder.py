@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from m1train.dataset.sample import ImageFile, Progress, Sample, bad_data, check_split, decoded, is_litter
+from m1train.dataset.sample import ImageFile, Progress, Sample, bad_data, check_size, check_split, decoded, is_litter
 
 _LAYOUT = "a data set is a folder of <split>/<class>/<image> with the splits train and test"
 
@@ -47,6 +47,7 @@ class Folder:
 
     def _contents(self) -> Iterator[ImageFile]:
         for file in self._files:
+            check_size(file.size_bytes, file.path)
             try:
                 content = Path(file.path).read_bytes()
             except OSError as error:

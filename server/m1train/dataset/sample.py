@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from itertools import islice
 from typing import Literal, Protocol
 
@@ -20,9 +21,19 @@ from PIL import Image, UnidentifiedImageError
 
 SIZE = 32
 SPLITS = ("train", "test")
+# An image's file is read whole: far above every photograph, far below what a machine has.
+MAX_IMAGE_BYTES = 64 << 20
 # What file managers leave behind; names that begin with a dot are passed over as well.
 _LITTER = ("thumbs.db", "desktop.ini", "__macosx")
 _CHUNK = 64
+# Pillow's raster formats, the usual ones first; all decoded in this process. Not among them are those that start
+# another program (EPS), that hand over to the system, to a plug-in (WMF, BUFR, GRIB, HDF5) or to any other format
+# (IPTC), and films (MPEG).
+_FORMATS = (
+    *("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "QOI", "TGA", "ICO", "ICNS", "PCX"),
+    *("BLP", "CUR", "DCX", "DDS", "DIB", "FITS", "FLI", "FTEX", "GBR", "IM", "IMT", "MCIDAS", "MSP", "PCD", "PIXAR"),
+    *("PSD", "SGI", "SPIDER", "SUN", "XBM", "XPM", "XVTHUMB"),
+)
 # What Pillow's decoders are known to raise on damaged files.
 _DECODE_ERRORS = (
     OSError,
@@ -39,7 +50,8 @@ _DECODE_ERRORS = (
 
 Pixels = NDArray[np.uint8]
 Phase = Literal["download", "read"]
-# Called with the phase, what is done and what there is in all, in the phase's own unit. May raise, to interrupt.
+# Called with the phase, what is done and what there is in all (0 when that is not known): bytes of a download, images
+# of reading. May raise, to interrupt.
 Progress = Callable[[Phase, int, int], None]
 
 
@@ -91,6 +103,13 @@ def bad_data(where: object, problem: str, hint: str = "") -> M1Error:
     return M1Error(Reason.BAD_DATA, f'"{where}" {problem}', hint, field="data", value=str(where))
 
 
+def check_size(size_bytes: int, where: object) -> None:
+    """Refuse a file that is too large for an image, before it is read."""
+    if not 0 <= size_bytes <= MAX_IMAGE_BYTES:
+        problem = f"has {size_bytes:,} bytes, and an image has at most {MAX_IMAGE_BYTES:,}"
+        raise bad_data(where, problem, "remove it or store it smaller")
+
+
 def is_litter(part: str) -> bool:
     """Whether a file's or folder's name is to be passed over."""
     return part.startswith(".") or part.lower() in _LITTER
@@ -106,6 +125,12 @@ def check_split(split: str, where: object) -> None:
         )
 
 
+@cache
+def _formats() -> tuple[str, ...]:
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)  # AVIF and others can be left out of a Pillow
+
+
 def decode(file: ImageFile) -> Sample:
     """The image's pixels, as RGB and resized to 32 x 32 where they are not.
 
@@ -115,13 +140,15 @@ def decode(file: ImageFile) -> Sample:
     if not file.content:
         raise bad_data(file.where, "is empty (0 bytes)", "remove the file or replace it by a whole one")
     try:
-        with Image.open(io.BytesIO(file.content)) as image:
+        with Image.open(io.BytesIO(file.content), formats=_formats()) as image:
             image.load()
             if image.mode.startswith(("I", "F")):
                 raise bad_data(file.where, f"has pixels of kind {image.mode}", "convert it to 8 bits a channel")
             rgb = image.convert("RGB")
     except UnidentifiedImageError as error:
-        raise bad_data(file.where, "is not an image", "remove the file or replace it by an image") from error
+        raise bad_data(
+            file.where, "is not an image that can be read", "remove the file or replace it by a PNG"
+        ) from error
     except _DECODE_ERRORS as error:
         raise bad_data(file.where, f"cannot be read as an image ({error})", "replace it by a whole one") from error
     if rgb.size != (SIZE, SIZE):
