@@ -74,13 +74,17 @@ class Keeper:
         with self._changed:
             assert self._changed.wait_for(lambda: self.deaths > before or self.problem, PATIENCE_S)
 
+    def let_go(self) -> None:
+        """Start no more daemons: the test is over, well or not."""
+        self._ending = True
+
     def check(self) -> None:
         """Every daemon that ended was killed, and the present one lives."""
         assert not self.problem, f"{self.problem}\n{self.daemon.log()[-3000:]}"
 
     def end(self) -> None:
         """Stop it in good order."""
-        self._ending = True
+        self.let_go()
         assert self.daemon.process is not None
         self.daemon.process.terminate()
         self._thread.join(PATIENCE_S)

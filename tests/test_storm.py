@@ -365,9 +365,11 @@ class Storm(RuleBasedStateMachine):
 @contextmanager
 def storm_world(data_cache: Path) -> Iterator[World]:
     daemon = RunningDaemon(make_home(data_cache))
+    world = World(daemon, KILLS)
     try:
-        yield World(daemon, KILLS)
+        yield world
     finally:
+        world.keeper.let_go()
         daemon.end()
 
 

@@ -169,10 +169,11 @@ def undisturbed(data_cache: Path) -> Iterator[str]:
 
 @pytest.mark.parametrize("name", CHAINS)
 def test_a_daemon_that_is_killed_at_a_failpoint_loses_and_doubles_nothing(
-    quiet_daemon: RunningDaemon, undisturbed: str, name: str
+    quiet_daemon: RunningDaemon, undisturbed: str, name: str, request: pytest.FixtureRequest
 ) -> None:
     home = quiet_daemon.home
     keeper, census = Keeper(quiet_daemon, CHAINS[name]), Census(home)
+    request.addfinalizer(keeper.let_go)
     watcher = Watcher(home)
     run = Run(quiet_daemon, watcher)
     try:
