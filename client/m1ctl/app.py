@@ -5,7 +5,6 @@ Nothing heavy is imported here: a command loads grpc and rich when it runs.
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import Annotated, Any
 
@@ -14,8 +13,11 @@ from m1.errors import ExitCode, M1Error
 from typer.core import TyperGroup
 
 from m1ctl.commands import checkpoints, daemon, data, jobs, recipes, submit, watch
-from m1ctl.output import tell_error
-from m1ctl.session import Session
+from m1ctl.output import give_up_output, tell_error
+from m1ctl.session import Session, check_not_empty, check_timeout
+
+# ClickException, the root of what the parser raises: typer keeps it in another place in every other version.
+_PARSE_ERROR: type[BaseException] = typer.BadParameter.__mro__[2]
 
 
 class Verbs(TyperGroup):
@@ -25,19 +27,43 @@ class Verbs(TyperGroup):
         """In the order in which they were added."""
         return list(self.commands)
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Parse and run; what was typed wrong is one sentence, like every other error."""
+        try:
+            code = super().main(*args, **{**kwargs, "standalone_mode": False})
+        except _PARSE_ERROR as error:
+            sys.exit(_tell_usage(error))
+        except M1Error as error:
+            tell_error(str(error))
+            sys.exit(error.exit_code)
+        except OSError as error:
+            # Of --help or --version, which the parser prints, or of a file that a verb reads or writes.
+            give_up_output()
+            tell_error(f'"{error.filename}": {error.strerror}' if error.filename else str(error.strerror or error))
+            sys.exit(ExitCode.ERROR)
+        sys.exit(code if isinstance(code, int) else ExitCode.OK)
+
     def invoke(self, ctx: Any) -> Any:
         """Run the verb."""
         try:
             return super().invoke(ctx)
-        except M1Error as error:
-            tell_error(str(error))
-            sys.exit(error.exit_code)
         except KeyboardInterrupt:
             sys.exit(ExitCode.INTERRUPTED)
-        except BrokenPipeError:
-            # Whoever read us has seen enough. What is still buffered must not fail once more at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except BrokenPipeError:  # whoever read us has seen enough
+            give_up_output()
             sys.exit(ExitCode.ERROR)
+
+
+def _tell_usage(error: Any) -> int:
+    """Say what was typed wrong and where the right way is written; the exit code."""
+    message: str = error.format_message()
+    if message.startswith("Usage:"):  # nothing was typed: the help itself
+        error.show()
+    else:
+        command = error.ctx.command_path if getattr(error, "ctx", None) else "m1ctl"
+        joint = "" if message.endswith("?") else ":"
+        tell_error(f"{message[:1].lower()}{message[1:].rstrip('.')}{joint} {command} --help tells how to write it")
+    return int(error.exit_code)
 
 
 app = typer.Typer(
@@ -64,14 +90,14 @@ def _show_version(wanted: bool) -> None:
 def configure(
     context: typer.Context,
     home: Annotated[str | None, typer.Option(help="The daemon's home, if not $M1D_HOME or ~/.m1d.")] = None,
-    timeout: Annotated[
-        float | None, typer.Option(min=0.001, help="Seconds that a call may take; 10 if not given.")
-    ] = None,
+    timeout: Annotated[float | None, typer.Option(help="Seconds that a call may take; 10 if not given.")] = None,
     _version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Keep what the global options say for the verb."""
+    check_not_empty("home", home, "name a directory, or leave --home out")
+    check_timeout(timeout)
     context.obj = Session(home, timeout)
 
 

@@ -22,6 +22,7 @@ from m1.paths import home_from_environment
 from m1.v1 import checkpoint_pb2, dataset_pb2, event_pb2, job_pb2, metric_pb2, recipe_pb2, system_pb2
 
 from m1ctl.connection import Connection, go_on, is_gone
+from m1ctl.requests import build, build_settings
 from m1ctl.states import FINAL, state_word
 
 DEFAULT_TIMEOUT_S = 10.0
@@ -136,18 +137,22 @@ class Client:
             request_id: The same one twice is the same job.
             validate_only: The answer holds the job as it would be, without an id.
         """
-        spec = job_pb2.JobSpec(
+        spec = build(
+            job_pb2.JobSpec,
+            "spec.",
             recipe=recipe,
             data=data,
+            settings=build_settings(settings or {}),
             priority=priority,
             profile=profile,
             retries=retries,
             from_checkpoint=from_checkpoint,
         )
-        spec.settings.update(dict(settings or {}))
         if not request_id and not validate_only:
             request_id = os.urandom(16).hex()
-        request = job_pb2.SubmitJobRequest(spec=spec, name=name, request_id=request_id, validate_only=validate_only)
+        request = build(
+            job_pb2.SubmitJobRequest, spec=spec, name=name, request_id=request_id, validate_only=validate_only
+        )
         try:
             response: job_pb2.SubmitJobResponse = self.connection.unary(self._jobs.SubmitJob, request)
         except M1Error as error:
@@ -158,7 +163,7 @@ class Client:
 
     def get(self, job: str = "") -> job_pb2.Job:
         """The job as it is now."""
-        request = job_pb2.GetJobRequest(job=job)
+        request = build(job_pb2.GetJobRequest, job=job)
         response: job_pb2.GetJobResponse = self.connection.unary(self._jobs.GetJob, request)
         return response.job
 
@@ -166,7 +171,7 @@ class Client:
         """Every job in one of the states (none: any), newest first, page by page."""
         token = ""
         while True:
-            request = job_pb2.ListJobsRequest(states=states, page_size=_PAGE_SIZE, page_token=token)
+            request = build(job_pb2.ListJobsRequest, states=states, page_size=_PAGE_SIZE, page_token=token)
             response: job_pb2.ListJobsResponse = self.connection.unary(self._jobs.ListJobs, request)
             yield from response.jobs
             token = response.next_page_token
@@ -176,37 +181,37 @@ class Client:
     def newest_jobs(self, states: Collection[job_pb2.JobState] = ()) -> job_pb2.ListJobsResponse:
         """The newest hundred jobs, newest first; a page token in the answer says that there are older ones."""
         response: job_pb2.ListJobsResponse = self.connection.unary(
-            self._jobs.ListJobs, job_pb2.ListJobsRequest(states=states)
+            self._jobs.ListJobs, build(job_pb2.ListJobsRequest, states=states)
         )
         return response
 
     def pause(self, job: str = "", *, hold: bool = False) -> job_pb2.Job:
         """Ask a job to yield, or with hold to stop where it stands. Answers at once; `wait` tells when it has."""
-        request = job_pb2.PauseJobRequest(job=job, hold=hold)
+        request = build(job_pb2.PauseJobRequest, job=job, hold=hold)
         response: job_pb2.PauseJobResponse = self.connection.unary(self._jobs.PauseJob, request)
         return response.job
 
     def resume(self, job: str = "") -> job_pb2.Job:
         """Put a paused job back at the head of its priority, or let a held one go on."""
-        request = job_pb2.ResumeJobRequest(job=job)
+        request = build(job_pb2.ResumeJobRequest, job=job)
         response: job_pb2.ResumeJobResponse = self.connection.unary(self._jobs.ResumeJob, request)
         return response.job
 
     def cancel(self, job: str = "") -> job_pb2.Job:
         """Ask a job to end for good; its checkpoints stay. Answers at once; `wait` tells when it has."""
-        request = job_pb2.CancelJobRequest(job=job)
+        request = build(job_pb2.CancelJobRequest, job=job)
         response: job_pb2.CancelJobResponse = self.connection.unary(self._jobs.CancelJob, request)
         return response.job
 
     def retry(self, job: str) -> job_pb2.Job:
         """Queue a failed or cancelled job again, from its newest checkpoint."""
-        request = job_pb2.RetryJobRequest(job=job)
+        request = build(job_pb2.RetryJobRequest, job=job)
         response: job_pb2.RetryJobResponse = self.connection.unary(self._jobs.RetryJob, request)
         return response.job
 
     def delete(self, job: str) -> None:
         """Remove a job in a final state with its checkpoints, metrics and log."""
-        self.connection.unary(self._jobs.DeleteJob, job_pb2.DeleteJobRequest(job=job))
+        self.connection.unary(self._jobs.DeleteJob, build(job_pb2.DeleteJobRequest, job=job))
 
     def read_log(
         self,
@@ -221,7 +226,7 @@ class Client:
 
         def open_stream(timeout_s: float | None) -> Iterator[job_pb2.ReadJobLogResponse]:
             nonlocal offset
-            request = job_pb2.ReadJobLogRequest(job=job, follow=follow, offset=offset)
+            request = build(job_pb2.ReadJobLogRequest, job=job, follow=follow, offset=offset)
             for response in self.connection.stream(self._jobs.ReadJobLog, request, timeout_s):
                 offset = response.next_offset
                 yield response
@@ -260,7 +265,8 @@ class Client:
 
         def open_stream(left_s: float | None) -> Iterator[event_pb2.WatchResponse]:
             nonlocal from_revision, store_id
-            request = event_pb2.WatchRequest(
+            request = build(
+                event_pb2.WatchRequest,
                 from_revision=from_revision,
                 store_id=store_id,
                 job=job,
@@ -310,7 +316,7 @@ class Client:
             raise M1Error(
                 Reason.TIMED_OUT,
                 f'job "{seen.id}" was not {words} after {passed_s:.0f} s',
-                "it goes on; allow more with --timeout",
+                "it goes on; allow it more time",
                 field="job",
                 value=seen.id,
             ) from error
@@ -320,7 +326,7 @@ class Client:
 
     def create_checkpoint(self, job: str = "", timeout_s: float | None = None) -> checkpoint_pb2.Checkpoint:
         """Make one now; returns when it is durable, however long that takes unless timeout_s is given."""
-        request = checkpoint_pb2.CreateCheckpointRequest(job=job)
+        request = build(checkpoint_pb2.CreateCheckpointRequest, job=job)
         response: checkpoint_pb2.CreateCheckpointResponse = self.connection.unary(
             self._checkpoints.CreateCheckpoint, request, timeout_s, bounded=False
         )
@@ -330,7 +336,7 @@ class Client:
         """The checkpoints of a job, newest first, page by page."""
         token = ""
         while True:
-            request = checkpoint_pb2.ListCheckpointsRequest(job=job, page_size=_PAGE_SIZE, page_token=token)
+            request = build(checkpoint_pb2.ListCheckpointsRequest, job=job, page_size=_PAGE_SIZE, page_token=token)
             response: checkpoint_pb2.ListCheckpointsResponse = self.connection.unary(
                 self._checkpoints.ListCheckpoints, request
             )
@@ -341,7 +347,7 @@ class Client:
 
     def get_checkpoint(self, checkpoint: str) -> checkpoint_pb2.Checkpoint:
         """A checkpoint by its id, "j12@352"."""
-        request = checkpoint_pb2.GetCheckpointRequest(checkpoint=checkpoint)
+        request = build(checkpoint_pb2.GetCheckpointRequest, checkpoint=checkpoint)
         response: checkpoint_pb2.GetCheckpointResponse = self.connection.unary(self._checkpoints.GetCheckpoint, request)
         return response.checkpoint
 
@@ -364,21 +370,21 @@ class Client:
         from m1ctl.download import receive
 
         wanted = self.get_checkpoint(checkpoint)
-        request = checkpoint_pb2.DownloadCheckpointRequest(checkpoint=wanted.id)
+        request = build(checkpoint_pb2.DownloadCheckpointRequest, checkpoint=wanted.id)
         chunks = self.connection.stream(self._checkpoints.DownloadCheckpoint, request)
         receive(wanted, chunks, Path(directory), on_progress)
         return wanted
 
     def delete_checkpoint(self, checkpoint: str) -> None:
         """Remove one checkpoint."""
-        request = checkpoint_pb2.DeleteCheckpointRequest(checkpoint=checkpoint)
+        request = build(checkpoint_pb2.DeleteCheckpointRequest, checkpoint=checkpoint)
         self.connection.unary(self._checkpoints.DeleteCheckpoint, request)
 
     # Metrics
 
     def metric_names(self, job: str = "") -> list[str]:
         """The keys that the job has measured, sorted."""
-        request = metric_pb2.ListMetricNamesRequest(job=job)
+        request = build(metric_pb2.ListMetricNamesRequest, job=job)
         response: metric_pb2.ListMetricNamesResponse = self.connection.unary(self._metrics.ListMetricNames, request)
         return list(response.names)
 
@@ -392,8 +398,13 @@ class Client:
         last_step: int | None = None,
     ) -> metric_pb2.GetMetricSeriesResponse:
         """One metric over the steps, in at most max_points buckets (0: the daemon's default)."""
-        request = metric_pb2.GetMetricSeriesRequest(
-            job=job, name=name, max_points=max_points, first_step=first_step, last_step=last_step
+        request = build(
+            metric_pb2.GetMetricSeriesRequest,
+            job=job,
+            name=name,
+            max_points=max_points,
+            first_step=first_step,
+            last_step=last_step,
         )
         response: metric_pb2.GetMetricSeriesResponse = self.connection.unary(self._metrics.GetMetricSeries, request)
         return response
@@ -408,7 +419,7 @@ class Client:
 
     def recipe(self, name: str) -> recipe_pb2.Recipe:
         """One recipe with its settings."""
-        request = recipe_pb2.GetRecipeRequest(recipe=name)
+        request = build(recipe_pb2.GetRecipeRequest, recipe=name)
         response: recipe_pb2.GetRecipeResponse = self.connection.unary(self._recipes.GetRecipe, request)
         return response.recipe
 
@@ -428,7 +439,7 @@ class Client:
             name: What jobs call it by from now on; empty: the source itself.
             on_progress: Called as it goes on.
         """
-        request = dataset_pb2.PrepareDatasetRequest(source=source, name=name)
+        request = build(dataset_pb2.PrepareDatasetRequest, source=source, name=name)
         for response in self.connection.stream(self._datasets.PrepareDataset, request):
             if response.WhichOneof("result") == "dataset":
                 prepared: dataset_pb2.Dataset = response.dataset
@@ -461,5 +472,5 @@ class Client:
 
     def shutdown(self, *, yield_job: bool = False, timeout_s: float | None = None) -> None:
         """End the daemon; the training goes on, or with yield_job is checkpointed and taken from the machine first."""
-        request = system_pb2.ShutdownRequest(**{"yield": yield_job})  # `yield` is a keyword
+        request = build(system_pb2.ShutdownRequest, **{"yield": yield_job})  # `yield` is a keyword
         self.connection.unary(self._system.Shutdown, request, timeout_s, bounded=not yield_job)

@@ -22,9 +22,10 @@ from rich.text import Text
 from m1ctl.figures import epoch_words, metric_words, phase_words, sparkline, step_fraction, train_words
 from m1ctl.happenings import Line, Watched, checkpoint_words, cpu_words, memory_words, power_words, training_words
 from m1ctl.output import one_line
-from m1ctl.states import FAILED, SUCCEEDED, job_title, state_word
+from m1ctl.states import FAILED, HOLDING_THE_MACHINE, SUCCEEDED, job_title, state_word
 
 _DRAW_INTERVAL_S = 0.1
+_LABEL_WIDTH = len("val/accuracy")
 _BAR_WIDTH = 40
 _SPARK_WIDTH = 40
 _STYLES = {
@@ -80,15 +81,14 @@ class Monitor:
 def draw(watched: Watched, now: float) -> RenderableType:
     """The picture of a job at a time."""
     job = watched.job
-    rows = Table.grid(padding=(0, 2))
-    rows.add_column(style="dim", no_wrap=True)
-    rows.add_column(no_wrap=True, overflow="ellipsis")
+    rows = Table.grid(padding=(0, 2), expand=True)
+    rows.add_column(style="dim", no_wrap=True, width=_LABEL_WIDTH)
+    rows.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
     title = Text.assemble(
-        (job_title(job), "bold"),
-        "  ",
-        (state_word(job.state), _STYLES.get(job.state, "bold yellow")),
-        f"  {phase_words(job.progress)}",
+        (one_line(job_title(job)), "bold"), "  ", (state_word(job.state), _STYLES.get(job.state, "bold yellow"))
     )
+    if job.state in HOLDING_THE_MACHINE:
+        title.append(one_line(f"  {phase_words(job.progress)}"))
     rows.add_row("job", title)
     rows.add_row("progress", _progress(watched, now))
     train = train_words(job.latest_metrics)
@@ -109,8 +109,8 @@ def draw(watched: Watched, now: float) -> RenderableType:
     stats = watched.stats
     if stats:
         rows.add_row("system", Text(f"{cpu_words(stats)}  {memory_words(stats)}"))
-        rows.add_row("process", Text(training_words(stats)))
-        rows.add_row("power", Text(power_words(stats)))
+        rows.add_row("process", Text(one_line(training_words(stats))))
+        rows.add_row("power", Text(one_line(power_words(stats))))
     if watched.lost_revisions:
         rows.add_row("lost", Text(f"{watched.lost_revisions} metric events: this reader was too slow"))
     return Group(Text(), rows)
@@ -133,5 +133,8 @@ def _progress(watched: Watched, now: float) -> RenderableType:
     if eta_s is not None and not watched.is_over:
         words.append(f"ETA {format_duration(eta_s)}")
     line = Table.grid(padding=(0, 2))
-    line.add_row(ProgressBar(total=progress.total_steps, completed=progress.step, width=_BAR_WIDTH), "  ".join(words))
+    # On a narrow terminal the bar gives way first, then the end of the words: a second line would move the rest.
+    line.add_column(max_width=_BAR_WIDTH)
+    line.add_column(no_wrap=True, overflow="ellipsis")
+    line.add_row(ProgressBar(total=progress.total_steps, completed=progress.step), "  ".join(words))
     return line

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import enum
+import errno
+import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+from m1.errors import M1Error, Reason
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
 # C0, DEL and C1: what could move the cursor or recolour the terminal when a name or a message holds it.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_CONTROL_IN_A_LINE = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 
 
 class Format(enum.StrEnum):
@@ -33,8 +39,44 @@ def tell_error(sentence: str) -> None:
 
 
 def put(text: str) -> None:
-    """Print a line of data now: whoever follows reads it as it happens."""
-    print(text, flush=True)  # noqa: T201
+    """Print lines of data now: whoever follows reads them as they happen. What a terminal would obey is taken out.
+
+    Raises:
+        M1Error: DISK_FULL or INTERNAL, when the output cannot be written.
+        BrokenPipeError: whoever read it has seen enough.
+    """
+    with _output_errors():
+        print(_CONTROL_IN_A_LINE.sub(" ", text), flush=True)  # noqa: T201
+
+
+def put_bytes(chunk: bytes) -> None:
+    """Print bytes as they are: a log is its owner's own, colours and all.
+
+    Raises:
+        M1Error, BrokenPipeError: as `put`.
+    """
+    with _output_errors():
+        sys.stdout.buffer.write(chunk)
+        sys.stdout.buffer.flush()
+
+
+def give_up_output() -> None:
+    """What is still buffered for stdout must not fail once more at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextmanager
+def _output_errors() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        give_up_output()
+        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        raise M1Error(
+            Reason.DISK_FULL if full else Reason.INTERNAL, f"the output cannot be written: {error.strerror}"
+        ) from error
 
 
 def put_json(message: Message) -> None:
@@ -63,7 +105,7 @@ def one_line(text: str) -> str:
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
     """Aligned columns, two spaces apart, nothing cut or wrapped; the columns in `right` are aligned to the right."""
-    lines = [header, *([one_line(cell) for cell in row] for row in rows)]
+    lines = [[one_line(cell) for cell in row] for row in (header, *rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
 
     def render(line: Sequence[str]) -> str:
@@ -78,6 +120,6 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[
 
 def pairs(rows: Sequence[tuple[str, str]]) -> str:
     """Names and values in two columns; rows without a value are left out."""
-    shown = [(name, one_line(value)) for name, value in rows if value]
+    shown = [(one_line(name), one_line(value)) for name, value in rows if value]
     width = max((len(name) for name, _ in shown), default=0)
     return "\n".join(f"{name.ljust(width)}  {value}" for name, value in shown)

@@ -186,9 +186,8 @@ def recipe_page(recipe: recipe_pb2.Recipe) -> str:
         )
         for setting in recipe.settings
     ]
-    return f"{one_line(recipe.name)}: {one_line(recipe.summary)}\ndefault data: {recipe.default_data or ABSENT}\n\n" + (
-        table(header, rows)
-    )
+    title = f"{one_line(recipe.name)}: {one_line(recipe.summary)}"
+    return f"{title}\ndefault data: {one_line(recipe.default_data) or ABSENT}\n\n{table(header, rows)}"
 
 
 def dataset_table(datasets: Iterable[dataset_pb2.Dataset]) -> str:

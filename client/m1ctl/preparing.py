@@ -20,7 +20,7 @@ class PrepareView:
     """Shows nothing until there is progress: a data set in the cache needs no word."""
 
     def __init__(self, source: str) -> None:
-        self._source = one_line(source)
+        self._source = source
         self._phase = ""
         self._told_quarter = -1
         self._bar: Progress | None = None
@@ -46,7 +46,7 @@ class PrepareView:
             from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
             columns = (
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 TextColumn("{task.fields[amount]}"),
                 TimeRemainingColumn(),
@@ -67,7 +67,7 @@ class PrepareView:
             tell(f"{self._title()}: {_amount(progress)}")
 
     def _title(self) -> str:
-        return f"{self._phase} {self._source}"
+        return one_line(f"{self._phase} {self._source}")
 
 
 def _amount(progress: PrepareProgress) -> str:

@@ -12,6 +12,9 @@ from m1.paths import Home, home_from_environment
 if TYPE_CHECKING:
     from m1ctl.client import Client
 
+MAX_TIMEOUT_S = 1e7
+"""A third of a year: less than what a deadline of gRPC overflows at."""
+
 
 @dataclass(frozen=True)
 class Session:
@@ -40,6 +43,32 @@ def session_of(context: typer.Context) -> Session:
     return session
 
 
+def check_not_empty(field: str, value: str | None, way_out: str) -> None:
+    """Refuse an empty text that was typed: of `"$UNSET"` nobody knows what was meant.
+
+    Raises:
+        M1Error: INVALID_ARGUMENT.
+    """
+    if value == "":
+        raise M1Error(Reason.INVALID_ARGUMENT, f'{field} "" is empty', way_out, field=field)
+
+
+def check_timeout(timeout_s: float | None) -> None:
+    """Refuse a time that no call can take: nan, inf and what is not above 0.
+
+    Raises:
+        M1Error: INVALID_ARGUMENT.
+    """
+    if timeout_s is not None and not 0 < timeout_s <= MAX_TIMEOUT_S:
+        raise M1Error(
+            Reason.INVALID_ARGUMENT,
+            f"--timeout {timeout_s:g} is out of bounds",
+            f"it takes a number of seconds above 0, at most {MAX_TIMEOUT_S:.0f}",
+            field="timeout",
+            value=str(timeout_s),
+        )
+
+
 def reference(job: str | None) -> str:
     """What the wire takes for an optional JOB: empty for the one that runs.
 
@@ -48,11 +77,5 @@ def reference(job: str | None) -> str:
     Raises:
         M1Error: INVALID_ARGUMENT.
     """
-    if job == "":
-        raise M1Error(
-            Reason.INVALID_ARGUMENT,
-            'job "" is empty',
-            "name an id or a name, or leave JOB out for the job that runs",
-            field="job",
-        )
+    check_not_empty("job", job, "name an id or a name, or leave JOB out for the job that runs")
     return job or ""

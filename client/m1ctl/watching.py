@@ -17,6 +17,7 @@ from m1ctl.states import FAILED, SUCCEEDED, job_title
 
 _STATS_LINE_INTERVAL_S = 10.0
 _STATS_INTERVAL_S = 1.0
+_SOON_S = 0.1
 _HISTORY_POINTS = 200
 _WAITING = {
     job_pb2.JOB_STATE_PAUSED: "it is paused: m1ctl resume {id} goes on with it; still watching (Ctrl-C detaches)",
@@ -116,10 +117,30 @@ def follow_to_the_end(client: Client, job: job_pb2.Job, output: Format) -> ExitC
             view.begin(watched)
             if not watched.is_over:
                 _follow(client, watched, view)
+            elif output is Format.json:
+                put_json_line(last_state_change(client, watched.job))
     except KeyboardInterrupt:
         tell(f"detached; the job goes on, and m1ctl watch {job.id} shows it again")
         return ExitCode.INTERRUPTED
     return end_of(watched.job)
+
+
+def last_state_change(client: Client, job: job_pb2.Job) -> event_pb2.WatchResponse:
+    """A response with the last stored state change of a job that has ended, as a watch told it when it happened.
+
+    Without events when the store keeps that change no longer: nothing is made up.
+    """
+    last = event_pb2.WatchResponse()
+    # The stats bring a cursor even where no event passes the filter.
+    kinds = (event_pb2.EVENT_KIND_STATE, event_pb2.EVENT_KIND_STATS)
+    for response in client.watch(job.id, from_revision=1, kinds=kinds, stats_interval_s=_SOON_S):
+        last.cursor, last.store_id = response.cursor, response.store_id
+        for event in response.events:
+            del last.events[:]
+            last.events.append(event)
+        if response.cursor >= job.revision:
+            break
+    return last
 
 
 def _means(client: Client, job: job_pb2.Job, name: str) -> list[float]:

@@ -54,6 +54,14 @@ def test_the_help_names_every_verb_without_a_colour() -> None:
         ("submit", "cifar", "--profile", "threads=many"),
         ("submit", "cifar", "--epochs", "1", "--set", "epochs=2"),
         ("submit", "cifar", "--data", ""),
+        ("submit", "cifar", "--priority", "99999999999"),
+        ("submit", "cifar", "--retries", "99999999999"),
+        ("submit", "cifar", "--profile", "dtype="),
+        ("submit", "cifar", "--from", ""),
+        ("submit", "cifar", "--name", ""),
+        ("data", "import", "x", ""),
+        ("data", "import", "", "."),
+        ("--home", "", "list"),
         ("cancel", ""),
         ("delete", ""),
         ("list", "--state", "runing"),
@@ -64,7 +72,43 @@ def test_what_cannot_be_meant_is_a_usage_error_and_one_sentence(arguments: tuple
     assert done.returncode == ExitCode.USAGE
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
-    assert done.stderr.splitlines()[-1].startswith(("Error: ", "m1ctl: "))
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("m1ctl: ")
+
+
+def test_what_the_parser_refuses_is_one_line_with_the_way_out() -> None:
+    assert m1ctl("submit").stderr == "m1ctl: missing argument 'RECIPE': m1ctl submit --help tells how to write it\n"
+    assert "Did you mean 'list'? m1ctl --help" in m1ctl("lst").stderr
+
+
+def test_without_a_verb_the_help_is_shown() -> None:
+    done = m1ctl()
+    assert done.returncode == ExitCode.USAGE
+    assert (done.stdout + done.stderr).startswith("Usage: m1ctl")
+
+
+@pytest.mark.parametrize("timeout", ["nan", "inf", "-1", "0", "1e300"])
+def test_a_timeout_is_a_finite_number_of_seconds_above_zero(timeout: str) -> None:
+    done = m1ctl("--timeout", timeout, "list")
+    assert done.returncode == ExitCode.USAGE
+    assert "it takes a number of seconds above 0, at most 10000000" in done.stderr
+
+
+def test_an_output_that_cannot_be_written_is_one_sentence() -> None:
+    if not os.path.exists("/dev/full"):
+        pytest.skip("this system has no /dev/full")
+    for arguments in (("--help",), ("--version",)):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(
+                [sys.executable, "-P", "-m", "m1ctl", *arguments],
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+        assert done.returncode == ExitCode.ERROR
+        assert done.stderr == "m1ctl: No space left on device\n"
 
 
 @pytest.mark.parametrize(
@@ -121,6 +165,7 @@ def test_a_profile_holds_only_what_was_given() -> None:
         ({"threads": "0"}, 'threads="0" is not a number of threads'),
         ({"threads": "-1"}, "is not a number of threads"),
         ({"interop_threads": "many"}, "interop_threads takes a whole number from 1 on"),
+        ({"dtype": ""}, "the profile's dtype is empty"),
         ({"threads": "99999999999"}, "is not a number of threads"),
     ],
 )

@@ -164,7 +164,9 @@ def test_a_pause_that_takes_longer_than_it_may_is_timed_out_and_goes_on(daemon: 
     finally:
         os.kill(pid, signal.SIGCONT)
     assert done.returncode == ExitCode.TIMED_OUT
-    assert 'job "j1" was not paused after 1 s' in done.stderr
+    assert done.stderr == (
+        'm1ctl: job "j1" was not paused after 1 s: it was asked to and will be; watch it with m1ctl watch j1\n'
+    )
     job = daemon.client.wait(daemon.client.get("slow"), until={job_pb2.JOB_STATE_PAUSED})
     assert job.state == job_pb2.JOB_STATE_PAUSED
 
@@ -176,6 +178,37 @@ def test_a_watch_of_a_job_that_is_cancelled_ends_with_a_sentence(held_daemon: Ru
     _, errors = watch.communicate(timeout=PATIENCE_S)
     assert watch.returncode == ExitCode.ERROR
     assert "job j1 (holder) was cancelled" in errors.splitlines()[-1]
+
+
+def test_a_watch_of_a_job_that_has_ended_prints_its_last_state_change_as_json(held_daemon: RunningDaemon) -> None:
+    ok(held_daemon.m1ctl("cancel", "holder"))
+    done = held_daemon.m1ctl("watch", "holder", "-o", "json")
+    assert done.returncode == ExitCode.ERROR
+    (line,) = done.stdout.splitlines()
+    (event,) = json_format.Parse(line, event_pb2.WatchResponse()).events
+    assert event.state_changed.to == job_pb2.JOB_STATE_CANCELLED
+    assert event.state_changed.job.id == "j1"
+
+
+def test_a_metric_without_a_job_is_one_of_the_job_that_runs(held_daemon: RunningDaemon) -> None:
+    assert ok(held_daemon.m1ctl("metrics", "train/loss")) == ok(held_daemon.m1ctl("metrics", "holder", "train/loss"))
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+def test_a_full_disk_under_the_output_is_one_sentence(held_daemon: RunningDaemon) -> None:
+    for arguments in (("list",), ("list", "-o", "json"), ("logs", "holder"), ("watch", "holder")):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(
+                [sys.executable, "-P", "-m", "m1ctl", *arguments],
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                timeout=PATIENCE_S,
+                check=False,
+                env=environment(held_daemon.home),
+            )
+        assert done.returncode == ExitCode.ERROR
+        assert done.stderr == "m1ctl: the output cannot be written: No space left on device\n"
 
 
 def test_ctrl_c_on_a_watch_detaches_and_the_job_goes_on(held_daemon: RunningDaemon) -> None:
@@ -285,6 +318,14 @@ def test_the_daemon_starts_in_the_background_once_and_stops(started: RunningDaem
     ok(started.m1ctl("daemon", "stop"))
     assert not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
     assert started.m1ctl("daemon", "stop").returncode == ExitCode.UNREACHABLE
+
+
+def test_of_three_starts_at_once_each_ends_when_the_one_daemon_serves(started: RunningDaemon) -> None:
+    starts = [begin(started, "daemon", "start") for _ in range(3)]
+    told = [start.communicate(timeout=PATIENCE_S)[1] for start in starts]
+    assert [start.returncode for start in starts] == [ExitCode.OK] * 3, told
+    assert len({re.findall(r"pid (\d+)", words)[-1] for words in told}) == 1, told
+    ok(started.m1ctl("daemon", "stop"))
 
 
 def test_a_daemon_that_cannot_start_says_why_in_its_own_words(started: RunningDaemon) -> None:

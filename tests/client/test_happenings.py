@@ -185,8 +185,8 @@ def test_the_end_of_a_job_is_an_exit_code_and_a_sentence(
     assert (said.out, said.err) == ("", sentence)
 
 
-def picture(watched: Watched) -> str:
-    console = Console(file=io.StringIO(), width=140, force_terminal=False, color_system=None)
+def picture(watched: Watched, width: int = 140) -> str:
+    console = Console(file=io.StringIO(), width=width, force_terminal=False, color_system=None)
     console.print(draw(watched, NOON + 10.0))
     file = console.file
     assert isinstance(file, io.StringIO)
@@ -216,6 +216,31 @@ def test_the_monitor_draws_what_is_known() -> None:
     ):
         assert words in shown, words
     assert re.search("train/loss +█[▂▃▄▅▆▇]{8}▁", shown)
+
+
+def test_the_monitor_never_wraps_a_row() -> None:
+    watched = Watched(a_job())
+    watched.take(told(*(measured(step, step) for step in range(1, 11))))
+    watched.take(event_pb2.WatchResponse(stats=system_pb2.SystemStats(cpu_fraction=0.5)))
+    rows = len(picture(watched).splitlines())
+    for width in (110, 80, 40, 20):
+        shown = picture(watched, width)
+        assert len(shown.splitlines()) == rows, shown
+        assert ("ETA 3m 10s" in shown) == (width >= 80), shown
+
+
+def test_the_monitor_shows_a_phase_only_while_the_job_is_on_the_machine() -> None:
+    job = a_job()
+    job.progress.phase = "test"
+    assert "running  test" in picture(Watched(job))
+    job.state = job_pb2.JOB_STATE_SUCCEEDED
+    assert "succeeded  test" not in picture(Watched(job))
+
+
+def test_the_monitor_obeys_no_escape_sequence_in_a_name() -> None:
+    job = a_job()
+    job.name, job.progress.phase = "a\x1b[31m", "re\x1b[2Jad"
+    assert "\x1b" not in picture(Watched(job))
 
 
 def test_the_monitor_keeps_events_above_and_steps_in_the_picture() -> None:

@@ -7,7 +7,7 @@ from google.protobuf import json_format
 from google.protobuf.timestamp_pb2 import Timestamp
 from m1.errors import ExitCode, M1Error
 from m1.v1 import job_pb2, metric_pb2, recipe_pb2
-from m1ctl.output import one_line, put_json, table, to_json
+from m1ctl.output import one_line, put, put_json, table, to_json
 from m1ctl.pages import job_page, job_table, plain_value, recipe_page, report_page, series_table
 from m1ctl.states import state_from_word, state_word
 
@@ -23,7 +23,19 @@ def test_a_table_is_aligned_and_never_cut() -> None:
 
 def test_an_escape_sequence_does_not_reach_the_terminal() -> None:
     assert one_line("a\x1b[31mb\r\nc\x9b1m") == "a [31mb  c 1m"
-    assert "\x1b" not in table(("A",), [("\x1b]0;title\x07",)])
+    assert "\x1b" not in table(("A\x1b[31m",), [("\x1b]0;title\x07",)])
+
+
+def test_a_class_with_an_escape_sequence_in_its_name_colours_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    report = job_pb2.ClassificationReport(classes=["a\x1b[31m", "b"], class_accuracy=[1.0, 1.0])
+    report.confusion.add(counts=[1, 0])
+    report.confusion.add(counts=[0, 1])
+    job = job_pb2.Job(id="j1", name="first", reason="be\x1b[2Jcause", report=report)
+    job.error.message = "it\x9b1m broke\r"
+    for page in (report_page(report), job_page(job, now=0.0)):
+        assert "\x1b" not in page
+    put("a\x1b[31m\nb\x9b1m\r")
+    assert capsys.readouterr().out == "a [31m\nb 1m \n"
 
 
 def test_json_has_the_contract_s_names_and_every_field() -> None:

@@ -9,7 +9,7 @@ import typer
 
 from m1ctl.options import Output
 from m1ctl.output import Format, put, put_json
-from m1ctl.session import session_of
+from m1ctl.session import check_not_empty, session_of
 
 app = typer.Typer(help="List data sets, or import one.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -48,6 +48,8 @@ def import_(
 
     from m1ctl.preparing import PrepareView
 
+    check_not_empty("name", name, "say what jobs will call the images by")
+    check_not_empty("path", path, 'name a folder or a file; the directory you are in is "."')
     source = os.path.abspath(os.path.expanduser(path))
     with session_of(context).connect() as client, PrepareView(name) as view:
         dataset = client.prepare_dataset(source, name, on_progress=view.show)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,11 +9,15 @@ import typer
 from m1.errors import M1Error, Reason
 
 from m1ctl.options import NoWait, OptionalJob, Output, RequiredJob
-from m1ctl.output import Format, put, put_json, put_json_line, tell
+from m1ctl.output import Format, put, put_bytes, put_json, put_json_line, tell
 from m1ctl.session import reference, session_of
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from m1.v1 import job_pb2
+
+    from m1ctl.client import Client
 
 
 def list_(
@@ -73,8 +76,7 @@ def logs(
         whole = job_pb2.ReadJobLogResponse()
         for part in client.read_log(job_id, follow=follow, tell=tell):
             if output is Format.text:
-                sys.stdout.buffer.write(part.chunk)
-                sys.stdout.buffer.flush()
+                put_bytes(part.chunk)
             elif follow:
                 put_json_line(part)
             else:
@@ -96,11 +98,14 @@ def metrics(
     """Show the last values, or the course of one.
 
     Without NAME the last value of each metric; with it at most --points stretches of steps, each with its least, mean,
-    greatest and last value.
+    greatest and last value. "m1ctl metrics train/loss" is about the job that runs: no job's name has a slash.
     """
     from m1.v1 import job_pb2
 
     from m1ctl.pages import metric_table, series_table
+
+    if name is None and job and "/" in job:
+        job, name = None, job
 
     with session_of(context).connect() as client:
         if name is None:
@@ -140,7 +145,7 @@ def pause(
     with session.connect() as client:
         now = client.pause(reference(job), hold=hold)
         if not no_wait:
-            now = client.wait(now, until=stopped, timeout_s=session.timeout_s, tell=tell)
+            now = _wait_for_wish(client, now, stopped, "held" if hold else "paused", session.timeout_s)
     if now.state in FINAL:
         raise M1Error(
             Reason.WRONG_STATE,
@@ -171,13 +176,13 @@ def cancel(
     """
     from m1.v1 import job_pb2
 
-    from m1ctl.states import CANCELLED, job_title, state_word
+    from m1ctl.states import CANCELLED, FINAL, job_title, state_word
 
     session = session_of(context)
     with session.connect() as client:
         now = client.cancel(reference(job))
         if not no_wait:
-            now = client.wait(now, timeout_s=session.timeout_s, tell=tell)
+            now = _wait_for_wish(client, now, FINAL, "cancelled", session.timeout_s)
             if now.state != CANCELLED:
                 raise M1Error(
                     Reason.WRONG_STATE,
@@ -224,6 +229,24 @@ def delete(
         put_json(response)
     else:
         put(f"{what} deleted")
+
+
+def _wait_for_wish(
+    client: Client, job: job_pb2.Job, until: Collection[job_pb2.JobState], word: str, timeout_s: float | None
+) -> job_pb2.Job:
+    """The job when the daemon has done what it was asked to; whoever can't wait learns that the wish is stored."""
+    try:
+        return client.wait(job, until=until, timeout_s=timeout_s, tell=tell)
+    except M1Error as error:
+        if error.reason is not Reason.TIMED_OUT:
+            raise
+        raise M1Error(
+            Reason.TIMED_OUT,
+            f'job "{job.id}" was not {word} after {timeout_s:g} s',
+            f"it was asked to and will be; watch it with m1ctl watch {job.id}",
+            field="job",
+            value=job.id,
+        ) from error
 
 
 def _put_job(

@@ -10,7 +10,7 @@ from m1.errors import M1Error, Reason, nearest
 
 from m1ctl.options import Output
 from m1ctl.output import Format, put, put_json, put_json_line
-from m1ctl.session import session_of
+from m1ctl.session import check_not_empty, session_of
 
 if TYPE_CHECKING:
     from m1.v1 import job_pb2
@@ -29,7 +29,7 @@ def submit(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the recipe; repeatable.")
     ] = None,
-    name: Annotated[str, typer.Option(help="Else made from the recipe's name.", show_default=False)] = "",
+    name: Annotated[str | None, typer.Option(help="Else made from the recipe's name.", show_default=False)] = None,
     priority: Annotated[int, typer.Option(help="Higher runs first, from -1000 to 1000.")] = 0,
     profile: Annotated[
         list[str] | None,
@@ -40,7 +40,7 @@ def submit(
         typer.Option(min=0, help="How many attempts in a row may fail without progress; else 2.", show_default=False),
     ] = None,
     from_checkpoint: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--from",
             metavar="CHECKPOINT",
@@ -48,11 +48,12 @@ def submit(
             " as it was there.",
             show_default=False,
         ),
-    ] = "",
+    ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Then follow it as m1ctl watch does.")] = False,
     request_id: Annotated[
-        str, typer.Option(help="The same one twice is the same job: makes a repeated submit safe.", show_default=False)
-    ] = "",
+        str | None,
+        typer.Option(help="The same one twice is the same job: makes a repeated submit safe.", show_default=False),
+    ] = None,
     output: Output = Format.text,
 ) -> None:
     """Queue a training job; prints its id and name."""
@@ -60,6 +61,9 @@ def submit(
 
     from m1ctl.preparing import PrepareView
 
+    check_not_empty("name", name, "leave --name out, and the job gets one")
+    check_not_empty("from", from_checkpoint, "name a checkpoint, or leave --from out to begin anew")
+    check_not_empty("request-id", request_id, "leave --request-id out, and the job gets one")
     given = parse_pairs("--set", settings or ())
     if epochs is not None:
         if given.get("epochs", epochs) != epochs:
@@ -77,15 +81,15 @@ def submit(
         asked = {
             "data": source,
             "settings": given,
-            "name": name,
+            "name": name or "",
             "priority": priority,
             "profile": wanted_profile,
             "retries": retries,
-            "from_checkpoint": checkpoint_source(from_checkpoint),
+            "from_checkpoint": checkpoint_source(from_checkpoint or ""),
         }
 
         def send(*, validate_only: bool) -> job_pb2.Job:
-            return client.submit(recipe, request_id=request_id, validate_only=validate_only, **asked)  # type: ignore[arg-type]
+            return client.submit(recipe, request_id=request_id or "", validate_only=validate_only, **asked)  # type: ignore[arg-type]
 
         checked = send(validate_only=True)
         with PrepareView(checked.spec.data) as view:
@@ -144,6 +148,13 @@ def parse_profile(given: dict[str, str]) -> job_pb2.Profile:
                 nearest(key, fields),
                 field=f"profile.{key}",
                 value=value,
+            )
+        if not value:
+            raise M1Error(
+                Reason.INVALID_ARGUMENT,
+                f"the profile's {key} is empty",
+                f"write it as --profile {key}=VALUE, or leave it out for the machine's default",
+                field=f"profile.{key}",
             )
         if isinstance(getattr(profile, key), str):
             setattr(profile, key, value)

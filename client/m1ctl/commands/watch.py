@@ -13,7 +13,8 @@ def watch(context: typer.Context, job: OptionalJob = None, output: Output = Form
     """Follow a job to its end; Ctrl-C detaches.
 
     Shows states, metrics, checkpoints and system stats. Ends with 0 when the job succeeded, 8 when it failed, 1 when it
-    was cancelled.
+    was cancelled. Of a job that has ended already -o json prints one object: its last state change, or no events where
+    the store keeps that no longer.
     """
     from m1ctl.watching import follow_to_the_end
 

@@ -1,0 +1,96 @@
+"""Building the messages that are sent, in one place: what protobuf refuses becomes a sentence about the field.
+
+protobuf itself says "Value out of range: 99999999999" and leaves the field to be guessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+from google.protobuf.struct_pb2 import Struct
+from m1.errors import M1Error, Reason
+
+M = TypeVar("M", bound=Message)
+
+# UnicodeEncodeError is a ValueError: an argument that is no UTF-8 ends here as well.
+_REFUSALS = (ValueError, TypeError, OverflowError)
+_WIRE_BOUNDS = {
+    FieldDescriptor.TYPE_INT32: (-(2**31), 2**31 - 1),
+    FieldDescriptor.TYPE_INT64: (-(2**63), 2**63 - 1),
+    FieldDescriptor.TYPE_UINT32: (0, 2**32 - 1),
+    FieldDescriptor.TYPE_UINT64: (0, 2**64 - 1),
+}
+# Narrower than the wire's: those that the contract (proto/m1/v1) states.
+_STATED_BOUNDS = {
+    "priority": (-1000, 1000),
+    "retries": (0, 1000),
+    "page_size": (0, 1000),
+    "max_points": (0, 10_000),
+}
+_SHOWN = 80
+
+
+def build(message: type[M], where: str = "", /, **fields: Any) -> M:
+    """A message with these fields; None leaves one out.
+
+    Args:
+        message: Its class.
+        where: What an error puts before the field's name: "spec.".
+        fields: Their values.
+
+    Raises:
+        M1Error: INVALID_ARGUMENT, with the field, the value and what it takes.
+    """
+    try:
+        return message(**fields)
+    except _REFUSALS:
+        for name, value in fields.items():
+            try:
+                message(**{name: value})
+            except _REFUSALS as error:
+                raise _refused(f"{where}{name}", value, _takes(message, name)) from error
+        raise
+
+
+def build_settings(settings: Mapping[str, Any]) -> Struct:
+    """Settings as they are sent.
+
+    Raises:
+        M1Error: INVALID_ARGUMENT, with the setting and its value.
+    """
+    struct = Struct()
+    for name, value in settings.items():
+        try:
+            struct.update({name: value})
+        except _REFUSALS as error:
+            raise _refused(f"settings.{name}", value, "a setting is a number, true, false or text") from error
+    return struct
+
+
+def _refused(field: str, value: object, way_out: str) -> M1Error:
+    shown = repr(value) if not isinstance(value, str) else f'"{value}"'
+    if len(shown) > _SHOWN:
+        shown = f"{shown[:_SHOWN]}..."
+    what = "is out of bounds" if isinstance(value, int) and "number" in way_out else "cannot be sent"
+    return M1Error(
+        Reason.INVALID_ARGUMENT, f"{field.rpartition('.')[2]}={shown} {what}", way_out, field=field, value=shown
+    )
+
+
+def _takes(message: type[Message], name: str) -> str:
+    """What a field takes, as the second half of a sentence."""
+    field = message.DESCRIPTOR.fields_by_name.get(name)
+    if field is None:
+        return f"{message.DESCRIPTOR.name} has no such field"
+    bounds = _STATED_BOUNDS.get(name) or _WIRE_BOUNDS.get(field.type)
+    if bounds:
+        return f"{name} takes a whole number from {bounds[0]} to {bounds[1]}"
+    if field.message_type:
+        return f"{name} takes a {field.message_type.name}"
+    if field.enum_type:
+        return f"{name} takes a {field.enum_type.name}"
+    kinds = {FieldDescriptor.TYPE_STRING: "text in UTF-8", FieldDescriptor.TYPE_BOOL: "true or false"}
+    return f"{name} takes {kinds.get(field.type, 'a number')}"
