@@ -295,3 +295,24 @@ def test_a_journal_with_a_damaged_record_is_reported_and_the_job_ends_with_the_s
         watching = daemon.client.watch(job.id, from_revision=1, kinds=kinds, timeout_s=PATIENCE_S)
         messages = (event.notice_raised.message for response in watching for event in response.events)
         assert next(message for message in messages if "is damaged at byte" in message)
+
+
+def test_processes_that_stood_still_as_in_a_machine_s_sleep_go_on_where_they_stood(daemon: RunningDaemon) -> None:
+    job = running(daemon)
+    assert daemon.process is not None
+    both = [psutil.Process(daemon.process.pid), psutil.Process(job.pid)]
+    for process in both:
+        process.suspend()
+    stood = daemon.home / "jobs" / job.id / "journal-1"
+    deadline = threading.Event()
+    size = stood.stat().st_size
+    assert not deadline.wait(2.0)  # the sleep itself
+    assert stood.stat().st_size == size
+    for process in reversed(both):
+        process.resume()
+    before = daemon.client.get(job.id)
+    for response in daemon.client.watch(job.id, from_revision=before.revision + 1, timeout_s=PATIENCE_S):
+        if any(event.metrics_recorded.step > before.progress.step for event in response.events):
+            break
+    after = daemon.client.get(job.id)
+    assert (after.state, after.pid, after.attempt) == (RUNNING, job.pid, 1)
