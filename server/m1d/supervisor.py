@@ -128,12 +128,13 @@ class Supervisor:
             return True
         alive = process.is_training(self._home.job(job.id))
         # In this order: what it wrote before it died is there when it is seen to be dead.
+        offset = job.journal_offset
         job = self._take_in(job)
         if alive:
             job = self._acquaint(job)
             self.tell(job)
             self._enforce_stop(job)
-        else:
+        elif job.journal_offset == offset:  # one turn takes in a part of a long journal; its last word comes last
             ending = process.ending(job.process) if job.process else ""
             if ending is not None:
                 self._settle(job, ending)
