@@ -19,8 +19,11 @@ from m1.paths import Home, check_socket_path
 # A daemon that was restarted should be found soon: gRPC's own backoff starts at a second and grows to two minutes.
 _RECONNECT_OPTIONS: list[tuple[str, int | str]] = [
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
+    # Despite its name how long one attempt may take; a daemon on a busy machine is slow to shake hands.
+    ("grpc.min_reconnect_backoff_ms", 10_000),
+    # Channels of one process share their connections otherwise, and a new one begins with a dead daemon's.
+    ("grpc.use_local_subchannel_pool", 1),
 ]
 _FIRST_BACKOFF_S, _LAST_BACKOFF_S = 0.05, 1.0
 _GONE = frozenset({Reason.UNREACHABLE, Reason.SHUTTING_DOWN})
@@ -95,14 +98,24 @@ class Connection:
             call.cancel()
 
     def wait_until_ready(self, timeout_s: float) -> bool:
-        """Whether a daemon answers at the socket within the time."""
-        ready = grpc.channel_ready_future(self.channel)
-        try:
-            ready.result(timeout=max(0.0, timeout_s))
-        except grpc.FutureTimeoutError:
-            ready.cancel()
-            return False
-        return True
+        """Whether a daemon answers at the socket within the time.
+
+        By a call, which connects again whenever the channel has become idle; a channel's ready future does not.
+        """
+        from m1.v1.system_pb2 import GetSystemInfoRequest
+        from m1.v1.system_pb2_grpc import SystemServiceStub
+
+        ask = SystemServiceStub(self.channel).GetSystemInfo
+        end = time.monotonic() + timeout_s
+        while (left_s := end - time.monotonic()) > 0:
+            try:
+                self.unary(ask, GetSystemInfoRequest(), left_s, wait_for_ready=True)
+            except M1Error as error:
+                if not is_gone(error) and error.reason is not Reason.TIMED_OUT:
+                    raise
+            else:
+                return True
+        return False
 
     def explain(self, error: grpc.RpcError, deadline_s: float | None) -> M1Error:
         """The daemon's own error, or in gRPC's words made a sentence: who did not answer, and what to do."""

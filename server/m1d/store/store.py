@@ -68,8 +68,8 @@ class Store:
             raise
         reach("after.commit")
         self.revision = tx.revision
-        if tx.events:
-            self.on_commit(tx.events)
+        # Without events, too: who waits for something stored looks again.
+        self.on_commit(tx.events)
         reach("after.publish")
 
     # Jobs
