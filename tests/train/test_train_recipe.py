@@ -29,6 +29,7 @@ DEFAULTS = {
     "seed": 0,
     "metrics_every": 1,
     "checkpoint_every_epochs": 1,
+    "checkpoint_every_s": 300,
     "keep_checkpoints": 3,
 }
 
