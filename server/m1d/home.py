@@ -18,13 +18,7 @@ def open_home(home: Home) -> int:
     """
     check_socket_path(home)
     if home.root.exists() and not home.root.is_dir():
-        raise M1Error(
-            Reason.HOME_NOT_SAFE,
-            f'the home "{home.root}" is not a directory',
-            "choose another with --home or M1D_HOME",
-            field="home",
-            value=str(home.root),
-        )
+        raise _refused(home, f'the home "{home.root}" is not a directory')
     try:
         home.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         _check(home)
@@ -32,33 +26,23 @@ def open_home(home: Home) -> int:
             directory.mkdir(mode=0o700, exist_ok=True)
         return _lock(home)
     except OSError as error:
-        raise M1Error(
-            Reason.HOME_NOT_SAFE,
-            f'the home "{home.root}" cannot be used: {error.strerror}',
-            "choose another with --home or M1D_HOME",
-            field="home",
-            value=str(home.root),
-        ) from error
+        raise _refused(home, f'the home "{home.root}" cannot be used: {error.strerror}') from error
 
 
 def _check(home: Home) -> None:
     info = os.stat(home.root)
     if info.st_uid != os.geteuid():
-        raise M1Error(
-            Reason.HOME_NOT_SAFE,
-            f'the home "{home.root}" belongs to user {info.st_uid}, not to {os.geteuid()}',
-            "choose another with --home or M1D_HOME",
-            field="home",
-            value=str(home.root),
-        )
+        raise _refused(home, f'the home "{home.root}" belongs to user {info.st_uid}, not to {os.geteuid()}')
     if stat.S_IMODE(info.st_mode) & 0o077:
-        raise M1Error(
-            Reason.HOME_NOT_SAFE,
+        raise _refused(
+            home,
             f'the home "{home.root}" is open to others (mode {stat.S_IMODE(info.st_mode):04o})',
             f'close it with chmod 700 "{home.root}"',
-            field="home",
-            value=str(home.root),
         )
+
+
+def _refused(home: Home, problem: str, way_out: str = "choose another with --home or M1D_HOME") -> M1Error:
+    return M1Error(Reason.HOME_NOT_SAFE, problem, way_out, field="home", value=str(home.root))
 
 
 def _lock(home: Home) -> int:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 from harness import PATIENCE_S, RunningDaemon, environment
 from m1.errors import ExitCode
@@ -144,3 +145,9 @@ def test_health_and_reflection_are_served(daemon: RunningDaemon) -> None:
     for name in ["", *ours]:
         answer = stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=PATIENCE_S)
         assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+def test_the_daemon_listens_on_no_network(held_daemon: RunningDaemon) -> None:
+    assert held_daemon.process is not None
+    for pid in (held_daemon.process.pid, held_daemon.client.get("holder").pid):
+        assert psutil.Process(pid).net_connections(kind="inet") == []
