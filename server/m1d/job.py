@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
-from m1.jobdir import Desired, Profile, Want
-from m1.journal import Exited
+from m1.jobdir import Desired, Profile, RecipeFile, Want
+from m1.journal import Exited, Finding
 from m1.settings import Value
 
 from m1d.states import ACTIVE, FINAL, JobState, check_transition
@@ -123,6 +123,13 @@ class Job:
     latest: Mapping[str, float] = field(default_factory=dict)
     error: JobError | None = None
     report: Report | None = None
+    findings: Sequence[Finding] = ()
+    """What it has measured so far."""
+    recipe_file: RecipeFile | None = None
+    """Where the recipe is the user's own."""
+    purpose: Literal["train", "tune"] = "train"
+    fixed: Sequence[str] = ()
+    """A tuning: the profile's fields that it leaves as they are."""
     times: Mapping[str, float] = field(default_factory=dict)
     """When it last entered each state, by the state's word."""
 

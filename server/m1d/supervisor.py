@@ -188,7 +188,18 @@ class Supervisor:
     def _prepare_directory(self, directory: Path, job: Job) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not spec_path(directory).exists():
-            spec = Spec(job.id, job.recipe, job.data, str(self._home.data), job.settings, job.profile, bool(job.seed))
+            spec = Spec(
+                job_id=job.id,
+                recipe=job.recipe,
+                data=job.data,
+                data_root=str(self._home.data),
+                settings=job.settings,
+                profile=job.profile,
+                seeded=bool(job.seed),
+                recipe_file=job.recipe_file,
+                purpose=job.purpose,
+                fixed=job.fixed,
+            )
             write_spec(directory, spec)
         if job.seed:
             move_in(self._home, job.seed, directory)

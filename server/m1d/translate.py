@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from google.protobuf import struct_pb2, timestamp_pb2
-from m1.jobdir import Profile
+from m1.jobdir import Profile, RecipeFile
+from m1.journal import Finding
 from m1.v1 import checkpoint_pb2, event_pb2, job_pb2, system_pb2
 
 from m1d.job import Checkpoint, Job, Progress
@@ -71,7 +74,22 @@ def profile_to_proto(profile: Profile) -> job_pb2.Profile:
         interop_threads=profile.interop_threads,
         dtype=profile.dtype,
         memory_format=profile.memory_format,
+        compile=profile.compile,
+        nnpack=profile.nnpack,
+        fused=profile.fused,
+        prefetch=profile.prefetch,
+        origin=profile.origin,
     )
+
+
+def finding_to_proto(finding: Finding) -> job_pb2.Finding:
+    """Field by field; what is None stays absent."""
+    return job_pb2.Finding(**asdict(finding))
+
+
+def recipe_file_to_proto(file: RecipeFile) -> job_pb2.RecipeFile:
+    """Without its content."""
+    return job_pb2.RecipeFile(name=file.name, class_name=file.class_name, sha256=file.sha256)
 
 
 def progress_to_proto(progress: Progress) -> job_pb2.Progress:
@@ -104,6 +122,8 @@ def job_to_proto(job: Job, revision: int) -> job_pb2.Job:
             profile=profile_to_proto(job.profile),
             retries=job.retries,
             from_checkpoint=job.from_checkpoint,
+            recipe_file=recipe_file_to_proto(job.recipe_file) if job.recipe_file else None,
+            purpose=job_pb2.PURPOSE_TUNE if job.purpose == "tune" else job_pb2.PURPOSE_UNSPECIFIED,
         ),
         progress=progress_to_proto(job.progress),
         latest_metrics=job.latest,
@@ -112,6 +132,7 @@ def job_to_proto(job: Job, revision: int) -> job_pb2.Job:
         pid=job.process.pid if job.process else 0,
         failures=job.failures,
         approximate=job.approximate,
+        findings=map(finding_to_proto, job.findings),
         create_time=timestamp(job.create_time),
     )
     if job.error:

@@ -1,6 +1,7 @@
 """The job's directory: the contract between the daemon and the training process, good when either of them is dead.
 
     spec.json       written once by the daemon before the first start; never changed
+    recipe.py       the user's own recipe, where the spec has one; written before the spec
     desired.json    what the daemon wants, replaced in one step whenever that changes
     journal-<n>     what the training process of attempt n did (m1.journal)
     log             what the training processes printed, one after the other
@@ -28,9 +29,10 @@ from __future__ import annotations
 
 import enum
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 from m1.durable import replace_file
 from m1.settings import Value
@@ -66,6 +68,22 @@ class Profile:
     interop_threads: int = 1
     dtype: str = "float32"
     memory_format: str = "channels_last"
+    compile: bool = False
+    nnpack: bool = True
+    fused: bool = True
+    prefetch: int = 0
+    """Batches prepared ahead, in a thread; does not decide the bits."""
+    origin: str = ""
+    """Where it comes from, in words; decides nothing."""
+
+
+@dataclass(frozen=True)
+class RecipeFile:
+    """A user's recipe: its file stands in the job's directory as `recipe.py`."""
+
+    name: str
+    class_name: str
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -82,11 +100,21 @@ class Spec:
     profile: Profile
     seeded: bool = False
     """It begins with a checkpoint that the daemon has put into its directory: without a good one it must not train."""
+    recipe_file: RecipeFile | None = None
+    """Where the recipe is the user's own; else `recipe` names it."""
+    purpose: Literal["train", "tune"] = "train"
+    fixed: Sequence[str] = ()
+    """A tuning: the profile's fields that it leaves as they are."""
 
 
 def spec_path(directory: Path) -> Path:
     """The file of the spec."""
     return directory / "spec.json"
+
+
+def recipe_path(directory: Path) -> Path:
+    """The file of the user's own recipe."""
+    return directory / "recipe.py"
 
 
 def desired_path(directory: Path) -> Path:
@@ -128,7 +156,10 @@ def read_spec(directory: Path) -> Spec:
     """
     try:
         data = json.loads(spec_path(directory).read_bytes())
-        return Spec(**{**data, "profile": Profile(**data["profile"])})
+        file = data.get("recipe_file")
+        return Spec(
+            **{**data, "profile": Profile(**data["profile"]), "recipe_file": RecipeFile(**file) if file else None}
+        )
     except (TypeError, KeyError) as error:
         raise ValueError(f'"{spec_path(directory)}" is not a job\'s spec ({error})') from error
 

@@ -24,12 +24,13 @@ import threading
 import time
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
 from m1.durable import sync
 from m1.failpoints import armed, reach
+from m1.jobdir import Profile
 
 _HEADER = struct.Struct("<II")
 # Longer than any record that we write: a length above it is damage, not a record to wait for.
@@ -152,6 +153,36 @@ class Report:
 
 
 @dataclass(frozen=True)
+class Finding:
+    """One thing that was measured; see Finding in proto/m1/v1/job.proto."""
+
+    key: str
+    title: str
+    value: float | None
+    unit: str
+    low: float | None = None
+    high: float | None = None
+    n: int = 1
+    claimed: str = ""
+    note: str = ""
+    chosen: bool = False
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a job that measures has found so far: all of it, in place of what it said before.
+
+    `profile` is the one that a tuning chose, and `conditions` are what it was chosen under and may change: torch, the
+    machine, its power.
+    """
+
+    kind: ClassVar = "findings"
+    findings: list[Finding]
+    profile: Profile | None = None
+    conditions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Exited:
     """The last record of an attempt; one that was killed has none."""
 
@@ -176,6 +207,7 @@ Record = (
     | Continued
     | Notice
     | Report
+    | Findings
     | Exited
 )
 _CLASSES: dict[str, type[Any]] = {cls.kind: cls for cls in get_args(Record)}
@@ -299,7 +331,16 @@ def _decode(path: Path, offset: int, payload: bytes, next_offset: int) -> Entry:
         data = json.loads(payload)
         cls = _CLASSES[data["kind"]]
         names = {f.name for f in fields(cls)}
-        record = cls(**{k: v for k, v in data["record"].items() if k in names})
+        record = cls(**{k: _typed(k, v) for k, v in data["record"].items() if k in names})
         return Entry(record, float(data["time"]), next_offset)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise JournalDamagedError(path, offset, f"{type(error).__name__}: {error}") from error
+
+
+def _typed(name: str, value: Any) -> Any:
+    """A field of a record, from its JSON: two hold dataclasses."""
+    if name == "findings":
+        return [Finding(**finding) for finding in value]
+    if name == "profile" and value is not None:
+        return Profile(**value)
+    return value

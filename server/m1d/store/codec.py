@@ -6,8 +6,8 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from m1.jobdir import Profile, Want
-from m1.journal import Exited
+from m1.jobdir import Profile, RecipeFile, Want
+from m1.journal import Exited, Finding
 
 from m1d.job import Checkpoint, Job, JobError, Process, Progress, Report
 from m1d.states import JobState
@@ -36,6 +36,9 @@ def job_from_row(row: dict[str, Any]) -> Job:
         "process": Process(**body["process"]) if body["process"] else None,
         "error": JobError(**body["error"]) if body["error"] else None,
         "report": Report(**body["report"]) if body["report"] else None,
+        # Not in the jobs of earlier versions.
+        "findings": [Finding(**finding) for finding in body.get("findings", ())],
+        "recipe_file": RecipeFile(**body["recipe_file"]) if body.get("recipe_file") else None,
     }
     return Job(**{**body, **columns, **typed})
 

@@ -20,6 +20,11 @@ class JobState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     JOB_STATE_SUCCEEDED: _ClassVar[JobState]
     JOB_STATE_FAILED: _ClassVar[JobState]
     JOB_STATE_CANCELLED: _ClassVar[JobState]
+
+class Purpose(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PURPOSE_UNSPECIFIED: _ClassVar[Purpose]
+    PURPOSE_TUNE: _ClassVar[Purpose]
 JOB_STATE_UNSPECIFIED: JobState
 JOB_STATE_QUEUED: JobState
 JOB_STATE_STARTING: JobState
@@ -30,9 +35,11 @@ JOB_STATE_PAUSED: JobState
 JOB_STATE_SUCCEEDED: JobState
 JOB_STATE_FAILED: JobState
 JOB_STATE_CANCELLED: JobState
+PURPOSE_UNSPECIFIED: Purpose
+PURPOSE_TUNE: Purpose
 
 class JobSpec(_message.Message):
-    __slots__ = ("recipe", "data", "settings", "priority", "profile", "retries", "from_checkpoint")
+    __slots__ = ("recipe", "data", "settings", "priority", "profile", "retries", "from_checkpoint", "recipe_file", "purpose")
     RECIPE_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     SETTINGS_FIELD_NUMBER: _ClassVar[int]
@@ -40,6 +47,8 @@ class JobSpec(_message.Message):
     PROFILE_FIELD_NUMBER: _ClassVar[int]
     RETRIES_FIELD_NUMBER: _ClassVar[int]
     FROM_CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+    RECIPE_FILE_FIELD_NUMBER: _ClassVar[int]
+    PURPOSE_FIELD_NUMBER: _ClassVar[int]
     recipe: str
     data: str
     settings: _struct_pb2.Struct
@@ -47,21 +56,45 @@ class JobSpec(_message.Message):
     profile: Profile
     retries: int
     from_checkpoint: str
-    def __init__(self, recipe: _Optional[str] = ..., data: _Optional[str] = ..., settings: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., priority: _Optional[int] = ..., profile: _Optional[_Union[Profile, _Mapping]] = ..., retries: _Optional[int] = ..., from_checkpoint: _Optional[str] = ...) -> None: ...
+    recipe_file: RecipeFile
+    purpose: Purpose
+    def __init__(self, recipe: _Optional[str] = ..., data: _Optional[str] = ..., settings: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., priority: _Optional[int] = ..., profile: _Optional[_Union[Profile, _Mapping]] = ..., retries: _Optional[int] = ..., from_checkpoint: _Optional[str] = ..., recipe_file: _Optional[_Union[RecipeFile, _Mapping]] = ..., purpose: _Optional[_Union[Purpose, str]] = ...) -> None: ...
+
+class RecipeFile(_message.Message):
+    __slots__ = ("name", "class_name", "content", "sha256")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    CLASS_NAME_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    class_name: str
+    content: bytes
+    sha256: str
+    def __init__(self, name: _Optional[str] = ..., class_name: _Optional[str] = ..., content: _Optional[bytes] = ..., sha256: _Optional[str] = ...) -> None: ...
 
 class Profile(_message.Message):
-    __slots__ = ("device", "threads", "interop_threads", "dtype", "memory_format")
+    __slots__ = ("device", "threads", "interop_threads", "dtype", "memory_format", "compile", "nnpack", "fused", "prefetch", "origin")
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     THREADS_FIELD_NUMBER: _ClassVar[int]
     INTEROP_THREADS_FIELD_NUMBER: _ClassVar[int]
     DTYPE_FIELD_NUMBER: _ClassVar[int]
     MEMORY_FORMAT_FIELD_NUMBER: _ClassVar[int]
+    COMPILE_FIELD_NUMBER: _ClassVar[int]
+    NNPACK_FIELD_NUMBER: _ClassVar[int]
+    FUSED_FIELD_NUMBER: _ClassVar[int]
+    PREFETCH_FIELD_NUMBER: _ClassVar[int]
+    ORIGIN_FIELD_NUMBER: _ClassVar[int]
     device: str
     threads: int
     interop_threads: int
     dtype: str
     memory_format: str
-    def __init__(self, device: _Optional[str] = ..., threads: _Optional[int] = ..., interop_threads: _Optional[int] = ..., dtype: _Optional[str] = ..., memory_format: _Optional[str] = ...) -> None: ...
+    compile: bool
+    nnpack: bool
+    fused: bool
+    prefetch: int
+    origin: str
+    def __init__(self, device: _Optional[str] = ..., threads: _Optional[int] = ..., interop_threads: _Optional[int] = ..., dtype: _Optional[str] = ..., memory_format: _Optional[str] = ..., compile: bool = ..., nnpack: bool = ..., fused: bool = ..., prefetch: _Optional[int] = ..., origin: _Optional[str] = ...) -> None: ...
 
 class Progress(_message.Message):
     __slots__ = ("step", "total_steps", "epoch", "total_epochs", "phase", "phase_done", "phase_total")
@@ -107,8 +140,32 @@ class ConfusionRow(_message.Message):
     counts: _containers.RepeatedScalarFieldContainer[int]
     def __init__(self, counts: _Optional[_Iterable[int]] = ...) -> None: ...
 
+class Finding(_message.Message):
+    __slots__ = ("key", "title", "value", "unit", "low", "high", "n", "claimed", "note", "chosen")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    TITLE_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    UNIT_FIELD_NUMBER: _ClassVar[int]
+    LOW_FIELD_NUMBER: _ClassVar[int]
+    HIGH_FIELD_NUMBER: _ClassVar[int]
+    N_FIELD_NUMBER: _ClassVar[int]
+    CLAIMED_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    CHOSEN_FIELD_NUMBER: _ClassVar[int]
+    key: str
+    title: str
+    value: float
+    unit: str
+    low: float
+    high: float
+    n: int
+    claimed: str
+    note: str
+    chosen: bool
+    def __init__(self, key: _Optional[str] = ..., title: _Optional[str] = ..., value: _Optional[float] = ..., unit: _Optional[str] = ..., low: _Optional[float] = ..., high: _Optional[float] = ..., n: _Optional[int] = ..., claimed: _Optional[str] = ..., note: _Optional[str] = ..., chosen: bool = ...) -> None: ...
+
 class Job(_message.Message):
-    __slots__ = ("id", "name", "state", "reason", "spec", "progress", "latest_metrics", "attempt", "error", "report", "revision", "pid", "failures", "approximate", "create_time", "queue_time", "start_time", "run_time", "hold_time", "yield_time", "pause_time", "end_time")
+    __slots__ = ("id", "name", "state", "reason", "spec", "progress", "latest_metrics", "attempt", "error", "report", "revision", "pid", "failures", "approximate", "findings", "create_time", "queue_time", "start_time", "run_time", "hold_time", "yield_time", "pause_time", "end_time")
     class LatestMetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -130,6 +187,7 @@ class Job(_message.Message):
     PID_FIELD_NUMBER: _ClassVar[int]
     FAILURES_FIELD_NUMBER: _ClassVar[int]
     APPROXIMATE_FIELD_NUMBER: _ClassVar[int]
+    FINDINGS_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
     QUEUE_TIME_FIELD_NUMBER: _ClassVar[int]
     START_TIME_FIELD_NUMBER: _ClassVar[int]
@@ -152,6 +210,7 @@ class Job(_message.Message):
     pid: int
     failures: int
     approximate: _containers.RepeatedScalarFieldContainer[str]
+    findings: _containers.RepeatedCompositeFieldContainer[Finding]
     create_time: _timestamp_pb2.Timestamp
     queue_time: _timestamp_pb2.Timestamp
     start_time: _timestamp_pb2.Timestamp
@@ -160,7 +219,7 @@ class Job(_message.Message):
     yield_time: _timestamp_pb2.Timestamp
     pause_time: _timestamp_pb2.Timestamp
     end_time: _timestamp_pb2.Timestamp
-    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., reason: _Optional[str] = ..., spec: _Optional[_Union[JobSpec, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., latest_metrics: _Optional[_Mapping[str, float]] = ..., attempt: _Optional[int] = ..., error: _Optional[_Union[JobError, _Mapping]] = ..., report: _Optional[_Union[ClassificationReport, _Mapping]] = ..., revision: _Optional[int] = ..., pid: _Optional[int] = ..., failures: _Optional[int] = ..., approximate: _Optional[_Iterable[str]] = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., queue_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., run_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., hold_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., yield_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., pause_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., reason: _Optional[str] = ..., spec: _Optional[_Union[JobSpec, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., latest_metrics: _Optional[_Mapping[str, float]] = ..., attempt: _Optional[int] = ..., error: _Optional[_Union[JobError, _Mapping]] = ..., report: _Optional[_Union[ClassificationReport, _Mapping]] = ..., revision: _Optional[int] = ..., pid: _Optional[int] = ..., failures: _Optional[int] = ..., approximate: _Optional[_Iterable[str]] = ..., findings: _Optional[_Iterable[_Union[Finding, _Mapping]]] = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., queue_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., run_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., hold_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., yield_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., pause_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class SubmitJobRequest(_message.Message):
     __slots__ = ("spec", "name", "request_id", "validate_only")

@@ -7,16 +7,20 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Recipe(_message.Message):
-    __slots__ = ("name", "summary", "default_data", "settings")
+    __slots__ = ("name", "summary", "default_data", "settings", "measures", "package")
     NAME_FIELD_NUMBER: _ClassVar[int]
     SUMMARY_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_DATA_FIELD_NUMBER: _ClassVar[int]
     SETTINGS_FIELD_NUMBER: _ClassVar[int]
+    MEASURES_FIELD_NUMBER: _ClassVar[int]
+    PACKAGE_FIELD_NUMBER: _ClassVar[int]
     name: str
     summary: str
     default_data: str
     settings: _containers.RepeatedCompositeFieldContainer[Setting]
-    def __init__(self, name: _Optional[str] = ..., summary: _Optional[str] = ..., default_data: _Optional[str] = ..., settings: _Optional[_Iterable[_Union[Setting, _Mapping]]] = ...) -> None: ...
+    measures: bool
+    package: str
+    def __init__(self, name: _Optional[str] = ..., summary: _Optional[str] = ..., default_data: _Optional[str] = ..., settings: _Optional[_Iterable[_Union[Setting, _Mapping]]] = ..., measures: bool = ..., package: _Optional[str] = ...) -> None: ...
 
 class Setting(_message.Message):
     __slots__ = ("name", "kind", "default", "minimum", "maximum", "choices", "unit", "summary")
