@@ -1,23 +1,28 @@
 """What must be true after any number of deaths: a daemon that is started again, a watcher, clients, and the checks.
 
-Used by the sweep over the failpoints (daemon/test_sweep.py) and by the storm (storm.py).
+Used by the sweep over the failpoints (daemon/test_sweep.py) and by the storm (test_storm.py).
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import sqlite3
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import grpc
 from harness import PATIENCE_S, RunningDaemon
 from m1.errors import M1Error, Reason
+from m1.jobdir import checkpoint_path, checkpoints_path
+from m1.journal import Phase, Plan, Record, journal_path, read_journal
 from m1.paths import Home
 from m1.v1 import checkpoint_pb2, event_pb2, job_pb2, job_pb2_grpc
 from m1ctl.client import Client, connect
@@ -27,6 +32,8 @@ Settings = Mapping[str, bool | float | str]
 T = TypeVar("T")
 
 WATCHED = (event_pb2.EVENT_KIND_STATE, event_pb2.EVENT_KIND_CHECKPOINT, event_pb2.EVENT_KIND_NOTICE)
+# Metrics that depend on the clock, not on what is trained.
+_CLOCKED = ("train/images_per_s", "train/seconds/")
 _GONE = {Reason.UNREACHABLE, Reason.SHUTTING_DOWN, Reason.TIMED_OUT}
 
 
@@ -128,11 +135,15 @@ class Watcher:
         assert found, self.error
         return found[0]
 
+    def wait_until(self, condition: Callable[[], bool], timeout_s: float) -> None:
+        """Return when the condition holds, which is asked after every event, or when it has taken too long."""
+        with self._changed:
+            self._changed.wait_for(condition, timeout_s)
+
     def wait_for_more(self, count: int, timeout_s: float) -> None:
         """Return when that many more events have been seen, or when it has been quiet for too long."""
-        with self._changed:
-            upto = len(self.events) + count
-            self._changed.wait_for(lambda: len(self.events) >= upto, timeout_s)
+        upto = len(self.events) + count
+        self.wait_until(lambda: len(self.events) >= upto, timeout_s)
 
     def state_of(self, job_id: str) -> job_pb2.JobState:
         """The last state that was told of a job."""
@@ -174,18 +185,86 @@ class Census:
         self._thread.join(PATIENCE_S)
 
 
-def training_pids(home: Path) -> list[int]:
+@dataclass(frozen=True)
+class Attempt:
+    """A living training process, and what it does as its files show it."""
+
+    pid: int
+    directory: Path
+    number: int
+
+    def records(self) -> list[Record]:
+        """What it has journalled."""
+        return [entry.record for entry in read_journal(journal_path(self.directory, self.number), 0, 2**28)]
+
+    def writes(self) -> bool:
+        """Whether it writes a checkpoint, or removes one."""
+        return any(checkpoints_path(self.directory).glob(".tmp-*"))
+
+    def place(self) -> str:
+        """Where it is; or was, when it has just been killed."""
+        if self.writes():
+            return "writing a checkpoint"
+        records = self.records()
+        phases = [record.name for record in records if isinstance(record, Phase)]
+        if not any(isinstance(record, Plan) for record in records):
+            return "starting"
+        return {"train": "in steps", "validate": "validating", "test": "testing"}.get(phases[-1], phases[-1])
+
+    def lives(self) -> bool:
+        """Whether it has not ended yet."""
+        import psutil
+
+        try:
+            return bool(psutil.Process(self.pid).status() != psutil.STATUS_ZOMBIE)
+        except psutil.NoSuchProcess:
+            return False
+
+    def kill(self) -> bool:
+        """SIGKILL; whether it lived."""
+        lived = self.lives()
+        if lived:
+            os.kill(self.pid, signal.SIGKILL)
+        return lived
+
+
+def attempts(home: Path) -> list[Attempt]:
     """The living training processes of a home: those of attempts, by their command line."""
     import psutil
 
     jobs = str(Home(home).jobs)
-    parents = {}
+    parents, found = {}, []
     for process in psutil.process_iter(["cmdline", "ppid"]):
         command = process.info["cmdline"] or []
         if "m1train" in command and "run" in command and any(word.startswith(jobs) for word in command):
             parents[process.pid] = process.info["ppid"]
+            found.append(Attempt(process.pid, Path(command[command.index("run") + 1]), int(command[-1])))
     # A library's helper has its parent's command line until it executes its own.
-    return [pid for pid, parent in parents.items() if parent not in parents]
+    return [attempt for attempt in found if parents[attempt.pid] not in parents]
+
+
+def training_pids(home: Path) -> list[int]:
+    """The living training processes of a home."""
+    return [attempt.pid for attempt in attempts(home)]
+
+
+# A moment in an attempt: after so many more records of its journal, or while it writes a checkpoint.
+Moment = int
+WRITING: Moment = -1
+
+
+def at_moment(home: Path, moment: Moment, patience_s: float) -> Attempt | None:
+    """Return at a moment of the attempt that lives, or when it has not come in time; the attempt, if one lives."""
+    deadline, tick = time.monotonic() + patience_s, threading.Event()
+    attempt, upto = None, 0
+    while time.monotonic() < deadline:
+        if attempt is None or not attempt.lives():
+            attempt = next(iter(attempts(home)), None)
+            upto = len(attempt.records()) + moment if attempt else 0
+        elif attempt.writes() if moment == WRITING else len(attempt.records()) >= upto:
+            return attempt
+        tick.wait(0.004 if attempt else 0.05)
+    return attempt
 
 
 def _described(pid: int) -> str:
@@ -195,18 +274,6 @@ def _described(pid: int) -> str:
         return str(psutil.Process(pid).as_dict(["pid", "ppid", "status", "create_time", "cmdline"]))
     except psutil.NoSuchProcess:
         return f"{pid}, gone"
-
-
-def kill_training(home: Path) -> int:
-    """SIGKILL the training process, if there is one; how many there were."""
-    killed = 0
-    for pid in training_pids(home):
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
-        killed += 1
-    return killed
 
 
 def is_change(event: event_pb2.Event) -> bool:
@@ -312,7 +379,7 @@ def _check_steps(stored: Iterable[event_pb2.Event]) -> None:
 def check_checkpoints(
     stored: Iterable[event_pb2.Event], acknowledged: Iterable[checkpoint_pb2.Checkpoint], home: Path
 ) -> None:
-    """Each acknowledged checkpoint is stored with its hash, and on the disk, unless its deletion was told."""
+    """Each acknowledged checkpoint is stored with its hash, and whole on the disk, unless its deletion was told."""
     created = {}
     gone = set()
     for event in stored:
@@ -330,7 +397,21 @@ def check_checkpoints(
         assert created.get(checkpoint.id) == checkpoint.weights_sha256
     for made in created.keys() - gone:
         job_id, _, step = made.partition("@")
-        assert (Home(home).job(job_id) / "checkpoints" / f"step-{int(step):08d}").is_dir(), f"{made} is not there"
+        weights = checkpoint_path(Home(home).job(job_id), int(step)) / "weights.safetensors"
+        assert hashlib.sha256(weights.read_bytes()).hexdigest() == created[made], f"{made} is not what was written"
+
+
+def pure_metrics(stored: Iterable[event_pb2.Event]) -> dict[str, dict[tuple[int, str], float]]:
+    """By job, every metric that is a pure function of the training; what was computed twice must be the same."""
+    found: dict[str, dict[tuple[int, str], float]] = defaultdict(dict)
+    for event in stored:
+        if event.WhichOneof("payload") == "metrics_recorded":
+            told = event.metrics_recorded
+            for name, value in told.values.items():
+                if not name.startswith(_CLOCKED):
+                    known = found[event.job_id].setdefault((told.step, name), value)
+                    assert known == value, f"{event.job_id}: {name} of step {told.step} was {known}, then {value}"
+    return found
 
 
 def state_of(state: job_pb2.JobState) -> JobState | None:

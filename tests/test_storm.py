@@ -4,9 +4,13 @@ Hypothesis' stateful testing draws what happens, from a seed; the real daemon an
 is asked runs in the threads of the clients while the next thing is drawn, so the order in which the daemon sees it is
 the system's; what was asked, and when who was killed, follows from the seed.
 
+A kill comes at a drawn moment of the attempt that lives: at once, after so many more records of its journal, or while
+it writes a checkpoint. After it the storm sees to it that there is something to train, and now and then it lets a job
+come to its end.
+
 The model is the table of transitions, replayed over the stored events: every answer must show the state that the job
-had at the answer's revision, every refusal a state in which the verb may be refused, and whatever succeeded has the
-weights of an undisturbed run.
+had at the answer's revision, every refusal a state in which the verb may be refused, a checkpoint that was acknowledged
+is there, every metric is the one of an undisturbed run, and so are the weights of whatever succeeded.
 
     make storm N=200 SEED=7      a long one
     make test                    has a short one
@@ -35,14 +39,17 @@ from m1.v1 import checkpoint_pb2, event_pb2, job_pb2
 from m1ctl.client import connect
 from m1d.states import ACTIVE, FINAL, JobState
 from proof import (
+    WRITING,
     Census,
     Keeper,
+    Moment,
     Watcher,
+    at_moment,
     check_checkpoints,
     check_events,
     is_change,
-    kill_training,
     persist,
+    pure_metrics,
     state_of,
     stored_events,
     submit,
@@ -53,7 +60,10 @@ SEED = int(os.environ.get("STORM_SEED") or 1)
 
 CLIENTS = 3
 MOST_UNFINISHED = 3
-# How long a kill waits for the event after which it comes, when nothing happens.
+# How long a kill waits for its moment, and how long the storm waits for a job to end.
+MOMENT_S = 12.0
+END_S = 20.0
+# A kill of a daemon that has just been started waits for an event no longer than this.
 QUIET_S = 1.0
 VARIANTS: list[dict[str, bool | float | str]] = [
     {"epochs": 2, "batch_size": 12, "seed": 1},
@@ -138,11 +148,14 @@ class Asker:
             self._world.cancelled.add(job)
         self._allowing_refusal(verb, told)
 
-    def checkpoint(self, job: str) -> None:
+    def checkpoint(self, job: str, answered: threading.Event) -> None:
         """Ask for a checkpoint; it is promised from the answer on."""
-        self._allowing_refusal(
-            "checkpoint", lambda: self._world.checkpoints.append(self.client.create_checkpoint(job, PATIENCE_S))
-        )
+        try:
+            self._allowing_refusal(
+                "checkpoint", lambda: self._world.checkpoints.append(self.client.create_checkpoint(job, PATIENCE_S))
+            )
+        finally:
+            answered.set()
 
     def delete(self, job: str) -> None:
         """Ask for a deletion."""
@@ -174,13 +187,14 @@ class World:
         self.checkpoints: list[checkpoint_pb2.Checkpoint] = []
         self.submitted: dict[str, int] = {}
         self.cancelled: set[str] = set()
-        self.training_kills = 0
+        self.killed_at: Counter[str] = Counter()
+        """The kills of the training, by what it was doing."""
         self.askers = [Asker(daemon.home, self) for _ in range(CLIENTS)]
 
     @property
     def done(self) -> bool:
         """Whether the storm has killed enough, or found something."""
-        return self.keeper.deaths + self.training_kills >= self.kills or bool(self.failures)
+        return self.keeper.deaths + self.killed_at.total() >= self.kills or bool(self.failures)
 
     def raise_failure(self) -> None:
         """What a client's thread has found."""
@@ -188,14 +202,21 @@ class World:
             raise self.failures[0]
         self.keeper.check()
 
-    def unfinished(self) -> list[str]:
-        """The jobs that are not in a final state, as far as the watcher has heard."""
-        gone = {e.job_id for e in self.watcher.events if e.WhichOneof("payload") == "job_deleted"}
-        return [job for job in list(self.submitted) if job not in gone and self._state(job) not in FINAL]
+    def unfinished(self) -> dict[str, JobState | None]:
+        """The jobs that are not in a final state, the newest last, and the state, as far as the watcher has heard."""
+        states: dict[str, JobState | None] = dict.fromkeys(list(self.submitted))
+        states |= {e.job_id: state_of(e.state_changed.to) for e in list(self.watcher.events) if is_change(e)}
+        return {job: state for job, state in states.items() if state not in FINAL}
 
-    def _state(self, job: str) -> JobState | None:
-        told = [e for e in self.watcher.events if e.job_id == job and is_change(e)]
-        return state_of(told[-1].state_changed.to) if told else None
+    def ended(self) -> int:
+        """How often a job has come to its end."""
+        return sum(1 for e in list(self.watcher.events) if is_change(e) and state_of(e.state_changed.to) in FINAL)
+
+    def kill_the_training(self, moment: Moment) -> None:
+        """SIGKILL the attempt that lives, at a moment of it."""
+        attempt = at_moment(self.home, moment, MOMENT_S)
+        if attempt and attempt.kill():
+            self.killed_at[attempt.place()] += 1
 
     def submit(self, asker: Asker, variant: int) -> None:
         """Submit a job of a variant."""
@@ -238,7 +259,7 @@ class World:
         assert newest >= self.watcher.events[-1].revision
         client.close()
 
-    def check(self, undisturbed: list[str]) -> tuple[int, int]:
+    def check(self, undisturbed: list[Result]) -> tuple[int, int]:
         """Everything that was promised. How many jobs succeeded, and how many of them with the undisturbed weights."""
         stored = stored_events(self.home)
         kinds = {"metrics_recorded", "progress_changed"}
@@ -263,10 +284,13 @@ class World:
             state = [s for revision, s in at[answer.job] if revision <= answer.revision][-1]
             assert state == answer.state, f"{answer}, but it was {state} then"
 
-    def _check_weights(self, stored: list[event_pb2.Event], undisturbed: list[str]) -> tuple[int, int]:
+    def _check_weights(self, stored: list[event_pb2.Event], undisturbed: list[Result]) -> tuple[int, int]:
         newest: dict[str, checkpoint_pb2.Checkpoint] = {}
         succeeded, identical = 0, 0
         assert {event.job_id for event in stored if is_change(event)} == set(self.submitted)
+        for job, metrics in pure_metrics(stored).items():
+            expected = undisturbed[self.submitted[job]].metrics
+            assert metrics == {key: expected.get(key) for key in metrics}, f"{job} has computed something else"
         for event in stored:
             if event.WhichOneof("payload") == "checkpoint_created":
                 made = event.checkpoint_created.checkpoint
@@ -280,7 +304,7 @@ class World:
                 assert event.job_id in self.cancelled
             if change.to == job_pb2.JOB_STATE_SUCCEEDED:
                 succeeded += 1
-                identical += newest[event.job_id].weights_sha256 == undisturbed[self.submitted[event.job_id]]
+                identical += newest[event.job_id].weights_sha256 == undisturbed[self.submitted[event.job_id]].weights
         assert identical == succeeded, f"{succeeded - identical} of {succeeded} jobs ended with other weights"
         return succeeded, identical
 
@@ -290,7 +314,8 @@ class Storm(RuleBasedStateMachine):
 
     world: World
     clients = st.integers(0, CLIENTS - 1)
-    after = st.integers(0, 5)
+    # An attempt writes about 40 records: what comes after more of them spares it.
+    moments = st.sampled_from([0, 0, WRITING, WRITING, WRITING, *range(2, 60, 4)])
 
     def _do(self, client: int, work: Callable[[Asker], None]) -> None:
         self.world.raise_failure()
@@ -298,10 +323,21 @@ class Storm(RuleBasedStateMachine):
             asker = self.world.askers[client]
             asker.do(lambda: work(asker))
 
-    def _job(self, slot: int) -> str | None:
-        """A slot stands for one of the jobs submitted so far, the newest first."""
-        jobs = list(self.world.submitted)
-        return jobs[-1 - slot % min(len(jobs), 6)] if jobs else None
+    def _job(self, slot: int, *, over: bool = False) -> str | None:
+        """A slot stands for one of the jobs that are not over, or of the last six; the newest first."""
+        jobs = list(self.world.submitted)[-6:] if over else list(self.world.unfinished())
+        return jobs[-1 - slot % len(jobs)] if jobs else None
+
+    def _go_on(self, client: int, variant: int = 0) -> None:
+        """See to it that something trains: resume what stands, or submit another."""
+        states = self.world.unfinished()
+        standing = [job for job, state in states.items() if state in {S.HELD, S.PAUSED}]
+        held = [job for job in standing if states[job] == S.HELD]
+        if held or (standing and len(standing) == len(states)):
+            job = (held or standing)[-1]
+            self._do(client, lambda asker: asker.ask("resume", job))
+        elif not states:
+            self._do(client, lambda asker: self.world.submit(asker, variant))
 
     @rule(client=clients, variant=st.integers(0, len(VARIANTS) - 1))
     def submit(self, client: int, variant: int) -> None:
@@ -311,55 +347,56 @@ class Storm(RuleBasedStateMachine):
     @rule(
         client=clients,
         slot=st.integers(0, 5),
-        verb=st.sampled_from(["pause", "resume", "hold", "resume", "retry", "cancel"]),
+        verb=st.sampled_from(["pause", "resume", "hold", "resume", "retry", "pause", "hold", "cancel"]),
     )
     def ask(self, client: int, slot: int, verb: str) -> None:
-        if job := self._job(slot):
+        if job := self._job(slot, over=verb == "retry"):
             self._do(client, lambda asker: asker.ask(verb, job))
 
+    @rule(client=clients, records=st.integers(3, 25), wait=st.booleans())
+    def checkpoint(self, client: int, records: int, wait: bool) -> None:
+        if not self.world.done and at_moment(self.world.home, records, MOMENT_S):
+            answered = threading.Event()
+            self._do(client, lambda asker: asker.checkpoint("", answered))  # of the job that runs
+            if wait:
+                answered.wait(MOMENT_S)
+
     @rule(client=clients, slot=st.integers(0, 5))
-    def resume(self, client: int, slot: int) -> None:
-        if job := self._job(slot):
-            self._do(client, lambda asker: asker.ask("resume", job))
-
-    @rule(client=clients, events=after)
-    def checkpoint(self, client: int, events: int) -> None:
-        self.world.watcher.wait_for_more(events, QUIET_S)
-        self._do(client, lambda asker: asker.checkpoint(""))  # of the job that runs
-
-    @rule(client=clients, slot=st.integers(3, 5))
     def delete(self, client: int, slot: int) -> None:
-        if job := self._job(slot):
+        if job := self._job(slot, over=True):
             self._do(client, lambda asker: asker.delete(job))
 
-    @rule(pauses=st.lists(after, min_size=1, max_size=3))
-    def kill_the_daemon(self, pauses: list[int]) -> None:
-        self.world.raise_failure()
-        for events in pauses if self.world.submitted else ():
+    @rule(client=clients, moment=moments, more=st.lists(st.integers(0, 5), max_size=1))
+    def kill_the_daemon(self, client: int, moment: Moment, more: list[int]) -> None:
+        self._go_on(client)
+        if not self.world.done:
+            at_moment(self.world.home, moment, MOMENT_S)
+            self.world.keeper.kill()
+        for events in more:  # while it starts
             if not self.world.done:
                 self.world.watcher.wait_for_more(events, QUIET_S)
                 self.world.keeper.kill()
 
-    @rule(events=after)
-    def kill_the_training(self, events: int) -> None:
-        self.world.raise_failure()
+    @rule(client=clients, moment=moments)
+    def kill_the_training(self, client: int, moment: Moment) -> None:
+        self._go_on(client)
         if not self.world.done:
-            self.world.watcher.wait_for_more(events, QUIET_S)
-            self.world.training_kills += kill_training(self.world.home)
+            self.world.kill_the_training(moment)
 
-    @rule(events=after)
-    def kill_both(self, events: int) -> None:
-        self.world.raise_failure()
-        if not self.world.done and self.world.submitted:
-            self.world.watcher.wait_for_more(events, QUIET_S)
+    @rule(client=clients, moment=moments)
+    def kill_both(self, client: int, moment: Moment) -> None:
+        self._go_on(client)
+        if not self.world.done:
+            at_moment(self.world.home, moment, MOMENT_S)
             self.world.keeper.kill()
-            self.world.training_kills += kill_training(self.world.home)
+            self.world.kill_the_training(0)
 
-    @rule(events=st.integers(5, 15))
-    def go_on(self, events: int) -> None:
-        self.world.raise_failure()
+    @rule(client=clients, variant=st.integers(0, len(VARIANTS) - 1))
+    def let_one_end(self, client: int, variant: int) -> None:
+        self._go_on(client, variant)
         if not self.world.done:
-            self.world.watcher.wait_for_more(events, QUIET_S)
+            before = self.world.ended()
+            self.world.watcher.wait_until(lambda: self.world.ended() > before, END_S)
 
 
 @contextmanager
@@ -373,20 +410,29 @@ def storm_world(data_cache: Path) -> Iterator[World]:
         daemon.end()
 
 
+@dataclass(frozen=True)
+class Result:
+    """What a job ends with: the hash of its weights, and every metric of every step."""
+
+    weights: str
+    metrics: dict[tuple[int, str], float]
+
+
 @pytest.fixture(scope="module")
-def undisturbed(data_cache: Path) -> list[str]:
-    """The final weights of each variant, when nobody touches it."""
-    weights = []
+def undisturbed(data_cache: Path) -> list[Result]:
+    """What each variant ends with, when nobody touches it."""
+    results = []
     with running_daemon(data_cache) as daemon:
         for variant in VARIANTS:
             job = submit(daemon.client, "", variant)
             assert daemon.client.wait(job, timeout_s=PATIENCE_S).state == job_pb2.JOB_STATE_SUCCEEDED
-            weights.append(next(daemon.client.list_checkpoints(job.id)).weights_sha256)
-    return weights
+            metrics = pure_metrics(stored_events(daemon.home))[job.id]
+            results.append(Result(next(daemon.client.list_checkpoints(job.id)).weights_sha256, metrics))
+    return results
 
 
 def test_a_storm_of_verbs_and_kills_loses_nothing_and_every_job_ends_with_the_same_bits(
-    data_cache: Path, undisturbed: list[str]
+    data_cache: Path, undisturbed: list[Result]
 ) -> None:
     print(f"\nstorm: N={KILLS} SEED={SEED}; the same again: make storm N={KILLS} SEED={SEED}")  # noqa: T201
     began = time.monotonic()
@@ -399,7 +445,7 @@ def test_a_storm_of_verbs_and_kills_loses_nothing_and_every_job_ends_with_the_sa
                 hypothesis.seed(SEED * 1_000_003 + part)(storm),
                 settings=hypothesis.settings(
                     max_examples=4,
-                    stateful_step_count=40,
+                    stateful_step_count=20,
                     phases=[hypothesis.Phase.generate],
                     database=None,
                     deadline=None,
@@ -410,10 +456,11 @@ def test_a_storm_of_verbs_and_kills_loses_nothing_and_every_job_ends_with_the_sa
         world.drain()
         succeeded, identical = world.check(undisturbed)
         verbs = Counter(answer.verb for answer in world.answers)
+        places = ", ".join(f"{count} {place}" for place, count in world.killed_at.most_common())
         print(  # noqa: T201
-            f"storm: SEED={SEED}: {world.keeper.deaths + world.training_kills} kills survived"
-            f" ({world.keeper.deaths} of the daemon, {world.training_kills} of the training),"
+            f"storm: SEED={SEED}: {world.keeper.deaths + world.killed_at.total()} kills survived"
+            f" ({world.keeper.deaths} of the daemon, {world.killed_at.total()} of the training: {places}),"
             f" {len(world.submitted)} jobs run, {identical} of {succeeded} that trained to the end bit-identical,"
-            f" {sum(verbs.values())} answers and {len(world.checkpoints)} checkpoints acknowledged,"
+            f" {verbs.total()} answers and {len(world.checkpoints)} checkpoints acknowledged,"
             f" {len(world.watcher.events)} events watched, {time.monotonic() - began:.0f} s"
         )
