@@ -29,6 +29,10 @@ class Recipe:
     summary: str
     default_data: str
     settings: Sequence[Setting]
+    measures: bool = False
+    """It trains nothing and takes no data; its result is findings."""
+    package: str = ""
+    """The installed package that offers it; empty for one of m1d's own."""
 
 
 class Recipes:
@@ -93,6 +97,8 @@ def _parse(document: bytes) -> list[Recipe]:
             data["summary"],
             data["default_data"],
             tuple(Setting.from_json(setting) for setting in data["settings"]),
+            data["measures"],
+            data.get("package", ""),
         )
         for data in json.loads(document)["recipes"]
     ]

@@ -14,7 +14,7 @@ from m1.errors import M1Error, Reason
 from m1.jobdir import Profile
 from m1.settings import Value, resolve
 
-from m1d.recipes import Recipes
+from m1d.recipes import Recipe, Recipes
 from m1d.seeding import Seed
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
@@ -25,9 +25,10 @@ RETRIES_LIMIT = 1000
 REQUEST_ID_LIMIT = 128
 
 _DEVICES = ("cpu", "mps", "cuda")
-_DTYPES = ("float32", "bfloat16")
+_DTYPES = ("float32", "bfloat16", "float16")
 _MEMORY_FORMATS = ("contiguous", "channels_last")
 _THREADS_LIMIT = 1024
+_PREFETCH_LIMIT = 64
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ async def check(
     settings = resolve(recipe.settings, {**(seed.settings if seed else {}), **request.settings})
     profile = check_profile({**(seed.profile if seed else {}), **request.profile}, default_profile)
     data = request.data or (seed.data if seed else "") or recipe.default_data
-    check_source(data_root, data)
+    _check_data(recipe, data, data_root)
     return Submission(
         name=request.name,
         recipe=recipe.name,
@@ -121,6 +122,19 @@ async def check(
         from_checkpoint=request.from_checkpoint,
         seed=seed,
     )
+
+
+def _check_data(recipe: Recipe, data: str, data_root: Path) -> None:
+    if not recipe.measures:
+        check_source(data_root, data)
+    elif data:
+        raise M1Error(
+            Reason.INVALID_ARGUMENT,
+            f'the recipe "{recipe.name}" takes no data, and data is "{data}"',
+            "leave the data out",
+            field="spec.data",
+            value=data,
+        )
 
 
 def check_torch() -> None:
@@ -173,6 +187,12 @@ def check_profile(given: Mapping[str, str | int], default: Profile) -> Profile:
     for field, count in (("threads", profile.threads), ("interop_threads", profile.interop_threads)):
         if not 1 <= count <= _THREADS_LIMIT:
             raise _profile_error(field, str(count), f"{field} takes a whole number from 1 to {_THREADS_LIMIT}")
+    if profile.prefetch > _PREFETCH_LIMIT:
+        raise _profile_error(
+            "prefetch", str(profile.prefetch), f"prefetch takes a whole number from 0 to {_PREFETCH_LIMIT}"
+        )
+    if profile.dtype == "float16" and profile.device == "cpu":
+        raise _profile_error("dtype", "float16", "it is not sound on a CPU: use float32 or bfloat16")
     if profile.device == "mps" and sys.platform != "darwin":
         raise _profile_error("device", "mps", "mps is a Mac's GPU and this is not a Mac: use cpu")
     if profile.device == "mps" and profile.memory_format == "channels_last":

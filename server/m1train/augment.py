@@ -83,6 +83,11 @@ def flipped_and_rotated(images: Tensor, flip: NDArray[np.bool_], degrees: NDArra
     return pixels.index_select(0, source.flatten()).view(batch, height, width, channels)
 
 
+def mirrored(images: Tensor, flip: NDArray[np.bool_]) -> Tensor:
+    """Left to right, where [B] `flip` says so: [B, H, W, 3]."""
+    return torch.where(torch.from_numpy(flip)[:, None, None, None], images.flip(2), images)
+
+
 def as_floats(images: Tensor) -> Tensor:
     """From [B, H, W, 3] uint8 to planes: [B, 3, H, W] contiguous, float32 in [0, 1]."""
     # The bytes change places first: a quarter of the memory traffic.

@@ -1,7 +1,9 @@
-"""Which images a step learns from: a pure function of the seed and the step."""
+"""Which images a step learns from, a pure function of the seed and the step; and having them ready in time."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,3 +49,44 @@ class Batches:
             torch.from_numpy(self._split.labels[chosen]),
             Draw(self._seed, epoch, chosen.astype(np.uint64)),
         )
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A batch as the model takes it: inputs [B, 3, H, W] and labels [B], on the device."""
+
+    inputs: Tensor
+    labels: Tensor
+    draw: Draw
+
+
+class Feed:
+    """The inputs of every step, some of them prepared ahead, in a thread, while another step trains.
+
+    What is prepared is a pure function of the step, so it is the same by whomever and whenever it is prepared.
+    """
+
+    def __init__(self, prepare: Callable[[int], Inputs], ahead: int, end: int) -> None:
+        """`ahead` batches before they are asked for (0: none, and no thread); no step from `end` on exists."""
+        self._prepare = prepare
+        self._ahead = ahead
+        self._end = end
+        self._ready: dict[int, Future[Inputs]] = {}
+        # One thread of torch inside it: the others are the training's.
+        self._thread = (
+            ThreadPoolExecutor(1, "feed", initializer=torch.set_num_threads, initargs=(1,)) if ahead else None
+        )
+
+    def take(self, step: int) -> Inputs:
+        """The inputs of a step, counted from 0."""
+        if self._thread is None:
+            return self._prepare(step)
+        for coming in range(step, min(step + self._ahead + 1, self._end)):
+            if coming not in self._ready:
+                self._ready[coming] = self._thread.submit(self._prepare, coming)
+        return self._ready.pop(step).result()
+
+    def close(self) -> None:
+        """End the thread, and forget what it has prepared."""
+        if self._thread is not None:
+            self._thread.shutdown(cancel_futures=True)

@@ -38,7 +38,12 @@ def setting(
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingConfig:
+class Config:
+    """The settings of what the training process runs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig(Config):
     """What the engine itself needs to know of every recipe."""
 
     epochs: int = setting(15, "How often every training image is seen.", minimum=1, maximum=100_000, unit="epochs")
@@ -78,6 +83,7 @@ class TrainingConfig:
     )
 
 
+AnyConfigT = TypeVar("AnyConfigT", bound=Config)
 ConfigT = TypeVar("ConfigT", bound=TrainingConfig)
 
 
@@ -88,7 +94,11 @@ class Declaration:
     name: str
     summary: str
     default_data: str
-    config: type[TrainingConfig]
+    config: type[Config]
+    implementation: str
+    """The class, as "module:class", imported when it is run: a Recipe, or a Measurement."""
+    measures: bool = False
+    """It is a Measurement."""
 
     def to_json(self) -> dict[str, Any]:
         """As plain data, in the form of the daemon's recipe catalogue."""
@@ -96,11 +106,12 @@ class Declaration:
             "name": self.name,
             "summary": self.summary,
             "default_data": self.default_data,
+            "measures": self.measures,
             "settings": [setting.to_json() for setting in declared(self.config)],
         }
 
 
-def declared(config: type[TrainingConfig]) -> list[Setting]:
+def declared(config: type[Config]) -> list[Setting]:
     """The settings of a config class, in the order of its fields."""
     kinds = get_type_hints(config)
     return [
@@ -110,7 +121,7 @@ def declared(config: type[TrainingConfig]) -> list[Setting]:
     ]
 
 
-def resolved(config: type[ConfigT], given: Mapping[str, object]) -> ConfigT:
+def resolved(config: type[AnyConfigT], given: Mapping[str, object]) -> AnyConfigT:
     """The config with the given values, and defaults for the rest.
 
     Raises:

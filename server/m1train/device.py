@@ -12,10 +12,15 @@ import torch
 from m1.errors import M1Error, Reason
 from m1.jobdir import Profile
 from torch import Tensor
+from torch.optim import Optimizer
 
 # <sys/qos.h>: QOS_CLASS_USER_INITIATED. Threads inherit the class of the thread that makes them.
 _QOS_CLASS_USER_INITIATED = 0x19
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# Keeps small gradients out of float16's subnormal numbers (Micikevicius et al. 2018). A constant, so that no state of
+# it must be saved; a gradient that overflows by it stops the training as any other that is not finite.
+_FLOAT16_LOSS_SCALE = 1024.0
+_SWITCHES = ("compile", "nnpack", "fused")
 _MEMORY_FORMATS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
 
 
@@ -26,6 +31,7 @@ class Device:
     device: torch.device
     dtype: torch.dtype
     memory_format: torch.memory_format
+    profile: Profile
     notice: str = ""
     """A sentence for the person, when it is not quite what the profile asked for."""
 
@@ -33,6 +39,23 @@ class Device:
         """The model, in place."""
         moved: torch.nn.Module = model.to(self.device, memory_format=self.memory_format)  # type: ignore[call-overload]
         return moved
+
+    def optimizer(self, optimizer: Optimizer) -> Optimizer:
+        """The optimizer, with one kernel for its whole step where it has one and the profile wants it."""
+        for group in optimizer.param_groups:
+            if "fused" in group and group["fused"] is not False:
+                group["fused"] = self.profile.fused or None
+            group["initial_lr"] = group["lr"]
+        return optimizer
+
+    def compiled(self, model: torch.nn.Module) -> torch.nn.Module:
+        """What to call in the place of the model; its parameters and buffers stay the model's."""
+        return torch.compile(model) if self.profile.compile else model  # type: ignore[return-value]
+
+    @property
+    def loss_scale(self) -> float:
+        """What the loss is multiplied by before the backward pass, and the gradients are divided by after it."""
+        return _FLOAT16_LOSS_SCALE if self.dtype is torch.float16 else 1.0
 
     def inputs(self, images: Tensor) -> Tensor:
         """A batch of images [B, C, H, W], in place."""
@@ -65,10 +88,15 @@ def set_up(profile: Profile) -> Device:
     torch.set_num_threads(profile.threads)
     torch.set_num_interop_threads(profile.interop_threads)
     memory_format, notice = _MEMORY_FORMATS[profile.memory_format], ""
+    if profile.dtype == "float16" and profile.device == "cpu":
+        message = 'the profile\'s dtype="float16" is not sound on a CPU'
+        hint = "take float32 or bfloat16"
+        raise M1Error(Reason.INVALID_ARGUMENT, message, hint, field="profile.dtype", value=profile.dtype)
+    torch.backends.nnpack.set_flags(profile.nnpack)  # type: ignore[no-untyped-call]
     if profile.device == "mps" and memory_format is torch.channels_last:
         # BatchNorm's backward gives wrong gradients there (pytorch#175189).
         memory_format, notice = torch.contiguous_format, "channels_last is wrong on mps: trained in contiguous memory"
-    return Device(torch.device(profile.device), _DTYPES[profile.dtype], memory_format, notice)
+    return Device(torch.device(profile.device), _DTYPES[profile.dtype], memory_format, profile, notice)
 
 
 def fingerprint(profile: Profile) -> dict[str, str | int]:
@@ -81,6 +109,8 @@ def fingerprint(profile: Profile) -> dict[str, str | int]:
         "interop_threads": profile.interop_threads,
         "dtype": profile.dtype,
         "memory_format": profile.memory_format,
+        # Where they are as they always were, they are not named: checkpoints of earlier versions don't know them.
+        **{name: int(getattr(profile, name)) for name in _SWITCHES if getattr(profile, name) != getattr(Profile, name)},
     }
 
 

@@ -13,7 +13,7 @@ from torch import nn
 from m1train.dataset.cache import Split
 from m1train.device import Device
 from m1train.metrics import Counts, confusion_matrix
-from m1train.recipe import Recipe
+from m1train.recipe import AnyRecipe
 
 # Large enough to keep the cores busy, small enough that a wish of the daemon waits a fraction of a second.
 _BATCH = 256
@@ -28,7 +28,7 @@ class Evaluation:
 
 
 def evaluate(
-    recipe: Recipe,
+    recipe: AnyRecipe,
     model: nn.Module,
     device: Device,
     split: Split,
@@ -45,7 +45,8 @@ def evaluate(
             chosen = indices[start : start + _BATCH]
             labels = device.labels(torch.from_numpy(split.labels[chosen]))
             with torch.inference_mode(), device.autocast():
-                logits = model(device.inputs(recipe.evaluation_inputs(torch.from_numpy(split.images[chosen]))))
+                inputs = device.inputs(recipe.evaluation_inputs(torch.from_numpy(split.images[chosen])))
+                logits = recipe.evaluation_logits(model, inputs)
                 total += recipe.loss(logits, labels).item() * len(chosen)
             predicted[start : start + len(chosen)] = logits.argmax(1).cpu().numpy()
     finally:

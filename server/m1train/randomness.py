@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -40,6 +41,7 @@ class Stream(enum.IntEnum):
     AUGMENTATION = 3
     DROPOUT = 4
     WEIGHTS = 5
+    STEP = 6
 
 
 def philox(counter: tuple[U64, U64, U64, U64], key: tuple[int, int]) -> tuple[U64, U64, U64, U64]:
@@ -126,3 +128,13 @@ def initial_weights(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(words[0]) << 31 ^ int(words[1]))
         yield
+
+
+def set_generators(seed: int, step: int) -> None:
+    """Set torch's, NumPy's and Python's global generators for a step: what a model draws there follows from both."""
+    import torch
+
+    words = _words(seed, Stream.STEP, 0, step >> 32, np.array([step & 0xFFFFFFFF], np.uint64), 4)[0]
+    torch.manual_seed(int(words[0]) << 31 ^ int(words[1]))
+    np.random.seed(int(words[2]))
+    random.seed(int(words[3]))

@@ -34,6 +34,7 @@ from m1train.dataset.prepare import prepare
 from m1train.dataset.sample import bad_data
 from m1train.disk import out_of_space
 from m1train.journal import Journal
+from m1train.measurement import Desk
 from m1train.position import Position
 from m1train.randomness import initial_weights, validation_split
 
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _PROGRESS_INTERVAL_S = 0.1
+# What a recipe's initialisation may look at: enough for the statistics of small patches.
+_INITIAL_IMAGES = 5000
 # Settings that say what is recorded and stored, not what is trained.
 _WITHOUT_EFFECT_ON_BITS = ("metrics_every", "checkpoint_every_epochs", "checkpoint_every_s", "keep_checkpoints")
 
@@ -97,6 +100,11 @@ def _attempt(directory: Path, spec: Spec, journal: Journal, control: Control, po
     from m1train.loop import Loop
     from m1train.training_state import restore
 
+    if recipes.declaration(spec.recipe).measures:
+        journal.append(Started(os.getpid(), None))
+        device.set_up(spec.profile)
+        recipes.load(spec.recipe, spec.settings).measure(Desk(spec.profile, control, journal))
+        return
     checkpoints_path(directory).mkdir(mode=0o700, exist_ok=True)
     checkpoint.remove_temporary(directory)
     loaded, damaged = _newest_checkpoint(directory)
@@ -130,7 +138,9 @@ def _attempt(directory: Path, spec: Spec, journal: Journal, control: Control, po
     with initial_weights(config.seed):
         model = recipe.model(len(dataset.manifest.classes))
     model = place.model(model)
-    optimizer = recipe.optimizer(model)
+    if state is None:
+        recipe.initialise(model, torch.from_numpy(dataset.train.images[training[:_INITIAL_IMAGES]]))
+    optimizer = place.optimizer(recipe.optimizer(model))
     fingerprint = device.fingerprint(spec.profile) | _content_fingerprint(spec.recipe, config, dataset)
     origin = checkpoint.Origin(spec.job_id, spec.recipe, spec.data, asdict(config), asdict(spec.profile))
     approximate: list[str] = []

@@ -28,13 +28,16 @@ class Stopwatch:
         self._seconds[name] += self._clock() - began
 
     @contextmanager
-    def step(self, images: int) -> Iterator[None]:
-        """Time a step of so many images."""
+    def step(self) -> Iterator[None]:
+        """Time a step."""
         began = self._clock()
         yield
         self._total += self._clock() - began
         self._steps += 1
-        self._images += images
+
+    def images(self, n: int) -> None:
+        """Count the images of a step."""
+        self._images += n
 
     def read(self) -> dict[str, float]:
         """Images per second, and seconds of each phase per step, since the last reading."""

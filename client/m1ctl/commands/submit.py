@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from m1ctl.client import Client
 
+_SWITCH = {"true": True, "false": False, "on": True, "off": False}
+
 
 def submit(
     context: typer.Context,
@@ -33,7 +35,10 @@ def submit(
     priority: Annotated[int, typer.Option(help="Higher runs first, from -1000 to 1000.")] = 0,
     profile: Annotated[
         list[str] | None,
-        typer.Option(metavar="KEY=VALUE", help="device, threads, interop_threads, dtype or memory_format; repeatable."),
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="device, threads, dtype, memory_format, ... (m1ctl show has them all); repeatable.",
+        ),
     ] = None,
     retries: Annotated[
         int | None,
@@ -92,8 +97,9 @@ def submit(
             return client.submit(recipe, request_id=request_id or "", validate_only=validate_only, **asked)  # type: ignore[arg-type]
 
         checked = send(validate_only=True)
-        with PrepareView(checked.spec.data) as view:
-            client.prepare_dataset(checked.spec.data, on_progress=view.show)
+        if checked.spec.data:
+            with PrepareView(checked.spec.data) as view:
+                client.prepare_dataset(checked.spec.data, on_progress=view.show)
         job = send(validate_only=False)
         if output is Format.text:
             put(f"{job.id} {job.name}")
@@ -138,7 +144,7 @@ def parse_profile(given: dict[str, str]) -> job_pb2.Profile:
     """
     from m1.v1 import job_pb2
 
-    fields = job_pb2.Profile.DESCRIPTOR.fields_by_name
+    fields = [name for name in job_pb2.Profile.DESCRIPTOR.fields_by_name if name != "origin"]
     profile = job_pb2.Profile()
     for key, value in given.items():
         if key not in fields:
@@ -156,19 +162,28 @@ def parse_profile(given: dict[str, str]) -> job_pb2.Profile:
                 f"write it as --profile {key}=VALUE, or leave it out for the machine's default",
                 field=f"profile.{key}",
             )
-        if isinstance(getattr(profile, key), str):
-            setattr(profile, key, value)
-        elif value.isdecimal() and 0 < int(value) < 2**32:
-            setattr(profile, key, int(value))
-        else:
-            raise M1Error(
-                Reason.INVALID_ARGUMENT,
-                f'the profile\'s {key}="{value}" is not a number of threads',
-                f"{key} takes a whole number from 1 on",
-                field=f"profile.{key}",
-                value=value,
-            )
+        _set_field(profile, key, value)
     return profile
+
+
+def _set_field(profile: job_pb2.Profile, key: str, value: str) -> None:
+    before = getattr(profile, key)
+    least = 0 if key == "prefetch" else 1
+    if isinstance(before, str):
+        setattr(profile, key, value)
+    elif isinstance(before, bool) and value in _SWITCH:
+        setattr(profile, key, _SWITCH[value])
+    elif not isinstance(before, bool) and value.isdecimal() and least <= int(value) < 2**32:
+        setattr(profile, key, int(value))
+    else:
+        takes = f"one of {', '.join(_SWITCH)}" if isinstance(before, bool) else f"a whole number from {least} on"
+        raise M1Error(
+            Reason.INVALID_ARGUMENT,
+            f'the profile\'s {key}="{value}" is not possible',
+            f"{key} takes {takes}",
+            field=f"profile.{key}",
+            value=value,
+        )
 
 
 def checkpoint_source(checkpoint: str) -> str:

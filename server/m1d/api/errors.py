@@ -6,6 +6,7 @@ import errno
 import logging
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
 import grpc
@@ -13,11 +14,17 @@ from google.protobuf import message
 from grpc import aio
 from m1.errors import M1Error, Reason, to_status
 
+from m1d.store import StoreDamagedError
+from m1d.store.damage import way_out
+
 _log = logging.getLogger(__name__)
 
 
 class ErrorInterceptor(aio.ServerInterceptor):
     """Turns what a servicer raises into a status."""
+
+    def __init__(self, database: Path) -> None:
+        self._database = database
 
     async def intercept_service(
         self,
@@ -32,13 +39,15 @@ class ErrorInterceptor(aio.ServerInterceptor):
         parse, serialize = handler.request_deserializer, handler.response_serializer
         # The request is parsed inside, so that a malformed one is an error like any other.
         if handler.unary_unary:
-            call = _unary(handler.unary_unary, parse, method)
+            call = _unary(handler.unary_unary, parse, method, self._database)
             return grpc.unary_unary_rpc_method_handler(call, None, serialize)
-        stream = _stream(handler.unary_stream, parse, method)
+        stream = _stream(handler.unary_stream, parse, method, self._database)
         return grpc.unary_stream_rpc_method_handler(stream, None, serialize)
 
 
-def _unary(behaviour: Callable[[Any, Any], Awaitable[Any]], parse: Callable[[bytes], Any], method: str) -> Any:
+def _unary(
+    behaviour: Callable[[Any, Any], Awaitable[Any]], parse: Callable[[bytes], Any], method: str, database: Path
+) -> Any:
     async def call(raw: bytes, context: aio.ServicerContext[Any, Any]) -> Any:
         try:
             return await behaviour(_parsed(parse, raw, method), context)
@@ -47,12 +56,14 @@ def _unary(behaviour: Callable[[Any, Any], Awaitable[Any]], parse: Callable[[byt
         except aio.AbortError:
             raise
         except Exception as error:  # noqa: BLE001 - the call fails, the daemon does not
-            await _abort(context, _unexpected(method, error))
+            await _abort(context, _unexpected(method, error, database))
 
     return call
 
 
-def _stream(behaviour: Callable[[Any, Any], AsyncIterator[Any]], parse: Callable[[bytes], Any], method: str) -> Any:
+def _stream(
+    behaviour: Callable[[Any, Any], AsyncIterator[Any]], parse: Callable[[bytes], Any], method: str, database: Path
+) -> Any:
     async def call(raw: bytes, context: aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
         try:
             async for response in behaviour(_parsed(parse, raw, method), context):
@@ -64,7 +75,7 @@ def _stream(behaviour: Callable[[Any, Any], AsyncIterator[Any]], parse: Callable
         except Exception as error:  # noqa: BLE001 - the call fails, the daemon does not
             if context.done():  # the caller has gone; what it did not wait for cannot be written
                 return
-            await _abort(context, _unexpected(method, error))
+            await _abort(context, _unexpected(method, error, database))
 
     return call
 
@@ -80,7 +91,7 @@ def _parsed(parse: Callable[[bytes], Any], raw: bytes, method: str) -> Any:
         ) from error
 
 
-def _unexpected(method: str, error: Exception) -> M1Error:
+def _unexpected(method: str, error: Exception, database: Path) -> M1Error:
     full = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
     code = (
         error.sqlite_errorcode & 0xFF if isinstance(error, sqlite3.Error) and hasattr(error, "sqlite_errorcode") else 0
@@ -91,10 +102,15 @@ def _unexpected(method: str, error: Exception) -> M1Error:
     if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
         _log.error("%s failed: %s", method, error)
         return M1Error(
-            Reason.INTERNAL,
-            f"another program holds the database ({error}); nothing was changed",
-            "end it and try again",
+            Reason.STORE_BUSY,
+            f'another program holds the database "{database}" ({error}), and nothing was changed',
+            "end it, or try again",
         )
+    # SQLite's own words for a text that is none have no code.
+    unreadable = isinstance(error, sqlite3.OperationalError) and "decode to UTF-8" in str(error)
+    if isinstance(error, StoreDamagedError) or unreadable or code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+        _log.error("%s failed: %s", method, error)
+        return M1Error(Reason.STORE_DAMAGED, f'the database "{database}" is damaged ({error})', way_out(database))
     _log.error("%s failed", method, exc_info=error)
     return M1Error(
         Reason.INTERNAL, f"{method} failed: {type(error).__name__}: {error}", "the daemon's log has the trace"

@@ -50,7 +50,8 @@ class JobService(job_pb2_grpc.JobServiceServicer):
             recipe=request.spec.recipe,
             data=request.spec.data,
             settings=_plain(request.spec.settings),
-            profile={field.name: value for field, value in request.spec.profile.ListFields()},
+            # Where a profile comes from is the daemon's to say.
+            profile={field.name: value for field, value in request.spec.profile.ListFields() if field.name != "origin"},
             priority=request.spec.priority,
             retries=request.spec.retries if request.spec.HasField("retries") else None,
             from_checkpoint=request.spec.from_checkpoint,

@@ -30,6 +30,8 @@ def _recipe(recipe: Recipe) -> recipe_pb2.Recipe:
         summary=recipe.summary,
         default_data=recipe.default_data,
         settings=map(_setting, recipe.settings),
+        measures=recipe.measures,
+        package=recipe.package,
     )
 
 

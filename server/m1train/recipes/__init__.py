@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
+from typing import Any
 
 from m1.errors import M1Error, Reason, nearest
 
 from m1train.config import Declaration, resolved
-from m1train.recipe import Recipe
 from m1train.recipes import cifar
 
 DECLARATIONS: Mapping[str, Declaration] = {declaration.name: declaration for declaration in (cifar.DECLARATION,)}
@@ -30,14 +31,13 @@ def declaration(name: str) -> Declaration:
     return DECLARATIONS[name]
 
 
-def load(name: str, settings: Mapping[str, object]) -> Recipe:
-    """The recipe with its settings; imports torch.
+def load(name: str, settings: Mapping[str, object]) -> Any:
+    """The recipe or the measurement of a name, with its settings; imports torch.
 
     Raises:
         M1Error: RECIPE_NOT_FOUND, INVALID_SETTING.
     """
-    declaration(name)
-    config = resolved(cifar.CifarConfig, settings)
-    from m1train.recipes.cifar_network import Cifar
-
-    return Cifar(config)
+    declared = declaration(name)
+    config = resolved(declared.config, settings)
+    module, _, implementation = declared.implementation.partition(":")
+    return getattr(importlib.import_module(module), implementation)(config)

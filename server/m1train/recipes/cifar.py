@@ -32,4 +32,5 @@ DECLARATION = Declaration(
     summary="A 1.28M-parameter convolutional network that learns to classify 32 x 32 colour images.",
     default_data="cifar10",
     config=CifarConfig,
+    implementation="m1train.recipes.cifar_network:Cifar",
 )

@@ -10,16 +10,16 @@ from __future__ import annotations
 import itertools
 import math
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import AdamW, Optimizer
 
 from m1train.augment import AugmentationSpread, as_floats, flipped_and_rotated, jittered, normalised
 from m1train.randomness import Draw
+from m1train.recipe import MEAN, STD, Recipe
 from m1train.recipes.cifar import CifarConfig
 
-# CIFAR-10's channels, as the recipe that this project set out from normalised them.
-MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 _BLOCKS = ((64, 0.1), (128, 0.2), (256, 0.3))
 _HIDDEN, _HEAD_DROPOUT = 512, 0.5
 
@@ -49,42 +49,38 @@ class CifarNetwork(nn.Module):
     def forward(self, images: Tensor, draw: Draw | None = None) -> Tensor:
         """The logits; with `draw=None` nothing is dropped."""
         x = images
-        for layer, (block, (width, p)) in enumerate(zip(self.blocks, _BLOCKS, strict=True)):
+        for layer, (block, (_, p)) in enumerate(zip(self.blocks, _BLOCKS, strict=True)):
             x = block(x)
             if draw is not None:
-                x = x * draw.dropout(layer, width, p, like=x)[:, :, None, None]
+                x = _dropped(x, draw, layer, p)
         x = functional.relu(self.hidden(x.mean(dim=(2, 3))), inplace=True)
         if draw is not None:
-            x = x * draw.dropout(len(_BLOCKS), _HIDDEN, _HEAD_DROPOUT, like=x)
+            x = _dropped(x, draw, len(_BLOCKS), _HEAD_DROPOUT)
         logits: Tensor = self.logits(x)
         return logits
 
 
-class Cifar:
+class Cifar(Recipe[CifarConfig]):
     """The recipe, as m1train.recipe declares it."""
 
     def __init__(self, config: CifarConfig) -> None:
-        self.config = config
-        self.clip_norm = config.clip_norm or math.inf
+        super().__init__(config)
         self._spread = AugmentationSpread(
             config.flip, config.rotation_degrees, config.brightness, config.contrast, config.saturation
         )
+
+    @property
+    def clip_norm(self) -> float:
+        """The setting; 0 stands for none."""
+        return self.config.clip_norm or math.inf
 
     def model(self, n_classes: int) -> nn.Module:
         """A new network with torch's default initialisation."""
         return CifarNetwork(n_classes)
 
     def optimizer(self, model: nn.Module) -> Optimizer:
-        """AdamW over all parameters; fused where torch has it for the device."""
-        lr, weight_decay = self.config.lr, self.config.weight_decay
-        try:
-            return AdamW(model.parameters(), lr=lr, weight_decay=weight_decay, fused=True)
-        except RuntimeError:  # this torch has no fused form for the device
-            return AdamW(model.parameters(), lr=lr, weight_decay=weight_decay)
-
-    def lr(self, epoch: int) -> float:
-        """Cosine annealing: lr (1 + cos(pi epoch / epochs)) / 2."""
-        return self.config.lr * (1 + math.cos(math.pi * epoch / self.config.epochs)) / 2
+        """AdamW over all parameters."""
+        return AdamW(model.parameters(), lr=self.config.lr, weight_decay=self.config.weight_decay)
 
     def training_inputs(self, images: Tensor, draw: Draw) -> Tensor:
         """Flip, rotation, colour jitter, normalisation: [B, 32, 32, 3] uint8 to [B, 3, 32, 32] float32."""
@@ -92,10 +88,14 @@ class Cifar:
         turned = as_floats(flipped_and_rotated(images, chosen.flip, chosen.degrees))
         return normalised(jittered(turned, chosen.factors, chosen.order), MEAN, STD)
 
-    def evaluation_inputs(self, images: Tensor) -> Tensor:
-        """Normalisation alone."""
-        return normalised(as_floats(images), MEAN, STD)
+    def training_logits(self, model: nn.Module, inputs: Tensor, draw: Draw) -> Tensor:
+        """With the draw's dropout."""
+        logits: Tensor = model(inputs, draw)
+        return logits
 
-    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy, in float32 whatever the logits' type."""
-        return functional.cross_entropy(logits.float(), labels)
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _dropped(x: Tensor, draw: Draw, layer: int, p: float) -> Tensor:
+    """[B, features] or [B, features, H, W] times the draw's mask."""
+    mask = draw.dropout(layer, x.shape[1], p, like=x)
+    return x * mask.view(*mask.shape, *[1] * (x.ndim - 2))
