@@ -48,6 +48,7 @@ from m1d.live import LiveStats
 from m1d.notify import notify, watchdog_interval_s
 from m1d.recipes import Recipes
 from m1d.store import Store
+from m1d.store.damage import look_for_damage
 from m1d.supervisor import Supervisor
 from m1d.topology import default_threads, read_topology
 from m1d.verbs import Verbs
@@ -107,6 +108,8 @@ class Daemon:
             asyncio.create_task(_beat()),
             asyncio.create_task(retention.run(self._store, self._config, time.time)),
         ]
+        if self._store.ended_badly:
+            keeping.append(asyncio.create_task(look_for_damage(self._store)))
         _log.info("serving %s, revision %d, process %d", self._home.socket, self._store.revision, os.getpid())
         notify("READY=1")
         await self._stop.wait()
@@ -129,7 +132,7 @@ class Daemon:
     async def _start_server(self) -> tuple[aio.Server, health.aio.HealthServicer]:
         # The lock is ours, so a socket that is still there is a dead daemon's.
         self._home.socket.unlink(missing_ok=True)
-        server = aio.server(interceptors=[ErrorInterceptor()], options=SERVER_OPTIONS)
+        server = aio.server(interceptors=[ErrorInterceptor(self._home.database)], options=SERVER_OPTIONS)
         home, store, hub, verbs = self._home, self._store, self._hub, self._verbs
         jobs = JobService(home, store, hub, verbs, self._recipes, self._default_profile)
         job_pb2_grpc.add_JobServiceServicer_to_server(jobs, server)

@@ -113,9 +113,12 @@ class Supervisor:
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
                     await self._wake.wait()
-        job = self.active()
-        if job:
-            self._take_in(job)
+        try:
+            job = self.active()
+            if job:
+                self._take_in(job)
+        except (OSError, sqlite3.Error) as error:
+            _log.error("what was journalled last is left to the next daemon: %s", error)
 
     def _turn(self) -> bool:
         """Take the next step; whether there may be another one soon."""

@@ -126,7 +126,7 @@ class Verbs:
         copy = await asyncio.to_thread(copy_checkpoint, self._home, submission.seed)
         try:
             job = self._submit(submission, request_id, copy, validate_only=False)
-        except M1Error:
+        except BaseException:
             remove_copy(self._home, copy)
             raise
         if job.seed != copy:  # the same request came twice at once
@@ -282,7 +282,12 @@ class Verbs:
             shutil.rmtree(trash)
 
     def tidy(self) -> None:
-        """Finish or undo what an earlier daemon died in: a job that is stored keeps its directory and its seed."""
+        """Finish or undo what an earlier daemon died in: a job that is stored keeps its directory and its seed.
+
+        Where the database was replaced by an older one or an empty one, no new job gets the directory of an old one.
+        """
+        known = [int(path.name[1:]) for path in self._home.jobs.iterdir() if _ID.fullmatch(path.name)]
+        self._store.use_no_number_below(max(known, default=0) + 1)
         remove_strays(self._home, self._store.seeds())
         for trash in self._home.jobs.glob(_TRASH + "j*"):
             job_id = trash.name.removeprefix(_TRASH)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -128,40 +127,6 @@ def test_what_was_journalled_while_the_disk_was_full_is_taken_in_once_there_is_s
     told = [event.metrics_recorded for event in stored_events(quiet_daemon.home) if event.HasField("metrics_recorded")]
     steps = [metrics.step for metrics in told if "train/loss" in metrics.values]
     assert steps == list(range(1, ended.progress.total_steps + 1))
-
-
-# The database
-
-
-def test_a_database_that_another_program_holds_refuses_changes_until_it_lets_go(daemon: RunningDaemon) -> None:
-    with closing(sqlite3.connect(Home(daemon.home).database, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(M1Error, match="another program holds the database"):
-            submit(daemon.client, "never", SHORT)
-        assert list(daemon.client.list_jobs()) == []
-        other.execute("ROLLBACK")
-    assert submit(daemon.client, "now", SHORT).name == "now"
-
-
-def test_a_daemon_does_not_start_on_a_database_that_another_program_holds(daemon: RunningDaemon) -> None:
-    daemon.stop()
-    with closing(sqlite3.connect(Home(daemon.home).database, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        refusal = serve(daemon.home)
-    assert refusal.returncode == ExitCode.ERROR
-    assert "locked" in one_sentence(refusal)
-    daemon.start()
-
-
-def test_a_database_that_was_cut_is_refused_and_left_as_it_is(daemon: RunningDaemon) -> None:
-    daemon.stop()
-    database = Home(daemon.home).database
-    cut = database.read_bytes()[: 4096 * 2]
-    database.write_bytes(cut)
-    refusal = serve(daemon.home)
-    assert refusal.returncode == ExitCode.ERROR
-    assert "malformed" in one_sentence(refusal)
-    assert database.read_bytes() == cut
 
 
 # The clock

@@ -1,18 +1,41 @@
-"""Jobs and checkpoints as rows: the columns that queries need, and the rest as JSON."""
+"""Jobs and checkpoints as rows: the columns that queries need, and the rest as JSON; events as they are told.
+
+What cannot be read back raises StoreDamagedError: the database was damaged where its own structure does not show it.
+"""
 
 from __future__ import annotations
 
 import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
+from google.protobuf import message
 from m1.jobdir import Profile, RecipeFile, Want
 from m1.journal import Exited, Finding
+from m1.v1 import event_pb2
 
 from m1d.job import Checkpoint, Job, JobError, Process, Progress, Report
 from m1d.states import JobState
 
+# A message that is wrong is a DecodeError; whether that is a ValueError depends on the implementation of protobuf.
+_UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, message.DecodeError)
+
 _COLUMNS = ("number", "name", "request_id", "state", "priority", "position")
+
+
+class StoreDamagedError(sqlite3.DatabaseError):
+    """What is stored cannot be read back, or may not be changed any more because of that."""
+
+
+@contextmanager
+def _reading(what: str) -> Iterator[None]:
+    try:
+        yield
+    except _UNREADABLE as error:
+        raise StoreDamagedError(f"{what} cannot be read: {type(error).__name__}") from error
 
 
 def job_to_row(job: Job) -> dict[str, Any]:
@@ -24,8 +47,16 @@ def job_to_row(job: Job) -> dict[str, Any]:
 
 
 def job_from_row(row: dict[str, Any]) -> Job:
-    """The job of a row."""
-    body = json.loads(row["body"])
+    """The job of a row.
+
+    Raises:
+        StoreDamagedError: it is not one.
+    """
+    with _reading(f"job {row['number']}"):
+        return _job(row, json.loads(row["body"]))
+
+
+def _job(row: dict[str, Any], body: dict[str, Any]) -> Job:
     columns = {name: row[name] for name in _COLUMNS}
     typed = {
         "state": JobState(row["state"]),
@@ -49,5 +80,20 @@ def checkpoint_to_body(checkpoint: Checkpoint) -> str:
 
 
 def checkpoint_from_body(body: str) -> Checkpoint:
-    """The checkpoint of its JSON."""
-    return Checkpoint(**json.loads(body))
+    """The checkpoint of its JSON.
+
+    Raises:
+        StoreDamagedError: it is not one.
+    """
+    with _reading("a checkpoint"):
+        return Checkpoint(**json.loads(body))
+
+
+def event_from_payload(payload: bytes) -> event_pb2.Event:
+    """The event of its serialised form.
+
+    Raises:
+        StoreDamagedError: it is not one.
+    """
+    with _reading("an event"):
+        return event_pb2.Event.FromString(payload)

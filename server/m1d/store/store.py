@@ -3,6 +3,9 @@
 Used from the daemon's one thread. Every change goes through a transaction that also stores the events that tell of it;
 when it is committed (WAL with synchronous=FULL: on the medium) the events are handed to `on_commit`, in order. So what
 anybody was told is stored, and what is stored is told, once.
+
+The one thread serves everybody, so it waits no longer than BUSY_S for another program that holds the database. A
+database that is known to be damaged is not changed any more; what can still be read is read.
 """
 
 from __future__ import annotations
@@ -19,9 +22,20 @@ from m1.v1 import event_pb2
 
 from m1d.job import Checkpoint, Job
 from m1d.states import JobState
-from m1d.store.codec import checkpoint_from_body, checkpoint_to_body, job_from_row, job_to_row
+from m1d.store.codec import (
+    StoreDamagedError,
+    checkpoint_from_body,
+    checkpoint_to_body,
+    event_from_payload,
+    job_from_row,
+    job_to_row,
+)
 from m1d.store.metrics import Bucket, close_bucket, put_points, read_series
 from m1d.store.migrations import check_version, migrate
+
+# How long a change waits for another program, once the daemon serves; and its start, which keeps nobody waiting.
+BUSY_S = 0.2
+_START_BUSY_S = 5.0
 
 _JOB_COLUMNS = "number, name, request_id, state, priority, position, body"
 
@@ -37,7 +51,11 @@ class Store:
             sqlite3.Error: it is not a database, or the disk refuses.
         """
         self.path = path
-        self._db = sqlite3.connect(path, isolation_level=None, timeout=5.0)
+        self.damage = ""
+        """What is known to be wrong with the database; then nothing is changed."""
+        # A database that was closed in good order has none.
+        self.ended_badly = path.with_name(f"{path.name}-wal").exists()
+        self._db = sqlite3.connect(path, isolation_level=None, timeout=_START_BUSY_S)
         self._db.row_factory = sqlite3.Row
         version = check_version(self._db, path)
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "fullfsync=ON", "foreign_keys=ON", "cache_size=-16000"):
@@ -48,6 +66,7 @@ class Store:
         last = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
         self.revision: int = last[0] if last else 0
         self.on_commit: Callable[[Sequence[event_pb2.Event]], None] = lambda _events: None
+        self._db.execute(f"PRAGMA busy_timeout = {round(BUSY_S * 1000)}")
 
     def close(self) -> None:
         """Close the database."""
@@ -55,8 +74,13 @@ class Store:
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
-        """All of it or nothing; its events are told after the commit."""
-        self._db.execute("BEGIN IMMEDIATE")
+        """All of it or nothing; its events are told after the commit.
+
+        Raises:
+            StoreDamagedError: the database is known to be damaged.
+            sqlite3.Error: another program holds it, or the disk refuses; nothing was changed.
+        """
+        self._begin()
         tx = Transaction(self._db, self.revision)
         try:
             yield tx
@@ -71,6 +95,14 @@ class Store:
         # Without events, too: who waits for something stored looks again.
         self.on_commit(tx.events)
         reach("after.publish")
+
+    def _begin(self) -> None:
+        self._refuse_damage()
+        self._db.execute("BEGIN IMMEDIATE")
+
+    def _refuse_damage(self) -> None:
+        if self.damage:
+            raise StoreDamagedError(self.damage)
 
     # Jobs
 
@@ -125,6 +157,13 @@ class Store:
         last = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'jobs'").fetchone()
         return (last[0] if last else 0) + 1
 
+    def use_no_number_below(self, number: int) -> None:
+        """Give the next job at least this number: those before it are in use, though nothing is stored of them."""
+        if self.next_number() < number:
+            with self.transaction():
+                self._db.execute("DELETE FROM sqlite_sequence WHERE name = 'jobs'")
+                self._db.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('jobs', ?)", (number - 1,))
+
     def _one_job(self, where: str, *values: object) -> Job | None:
         row = self._db.execute(f"SELECT {_JOB_COLUMNS} FROM jobs {where}", values).fetchone()  # noqa: S608
         return job_from_row(dict(row)) if row else None
@@ -144,7 +183,7 @@ class Store:
             (after, upto, *kinds, *(() if job is None else (job,)), limit),
         ).fetchall()
         read_upto = rows[-1]["revision"] if len(rows) == limit else upto
-        return [event_pb2.Event.FromString(row["payload"]) for row in rows], read_upto
+        return [event_from_payload(row["payload"]) for row in rows], read_upto
 
     # Checkpoints
 
@@ -187,6 +226,7 @@ class Store:
 
     def forget_events(self, before: int, limit: int) -> int:
         """Remove at most `limit` events before a revision, the oldest first; how many."""
+        self._refuse_damage()
         return self._db.execute(
             "DELETE FROM events WHERE revision IN (SELECT revision FROM events WHERE revision < ?"
             " ORDER BY revision LIMIT ?)",
