@@ -87,6 +87,7 @@ def job_page(job: job_pb2.Job, now: float) -> str:
         _section("profile", [(field.name, str(value)) for field, value in spec.profile.ListFields()]),
         _section("metrics", [(key, format_metric(key, job.latest_metrics[key])) for key in sorted(job.latest_metrics)]),
         report_page(job.report) if job.HasField("report") else "",
+        f"findings\n{_indent(findings_page(job.findings))}" if job.findings else "",
     ]
     return "\n\n".join(section for section in sections if section)
 
@@ -124,6 +125,35 @@ def report_page(report: job_pb2.ClassificationReport) -> str:
     return "test images by true class (rows) and predicted class (columns)\n" + _indent(
         table(header, complete, right=range(1, len(header)))
     )
+
+
+def findings_page(findings: Sequence[job_pb2.Finding]) -> str:
+    """One line a finding; a column in which nothing stands is left out."""
+    header = ("MEASURED", "VALUE", "95 % INTERVAL", "N", "CLAIMED", "CHOSEN", "NOTE")
+    rows = [
+        (
+            finding.title or finding.key,
+            f"{_measured(finding.value)} {finding.unit}" if finding.HasField("value") else ABSENT,
+            f"{_measured(finding.low)} to {_measured(finding.high)}"
+            if finding.HasField("low") and finding.HasField("high")
+            else "",
+            str(finding.n) if finding.HasField("value") else "",
+            finding.claimed,
+            "chosen" if finding.chosen else "",
+            finding.note,
+        )
+        for finding in findings
+    ]
+    kept = [column for column in range(len(header)) if any(row[column] for row in rows)]
+    right = [kept.index(column) for column in (1, 2, 3) if column in kept]
+    return table([header[column] for column in kept], [[row[column] for column in kept] for row in rows], right)
+
+
+def _measured(value: float) -> str:
+    """Three digits that count, and never an exponent where a person would write none: "1.02", "38.1", "1024"."""
+    if not math.isfinite(value) or value == 0 or not 1e-4 <= abs(value) < 1e15:
+        return f"{value:.3g}"
+    return f"{value:.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
 
 
 def checkpoint_table(checkpoints: Sequence[checkpoint_pb2.Checkpoint], now: float) -> str:

@@ -32,8 +32,7 @@ class Estimate:
 def paired_ratio(a: Sequence[float], b: Sequence[float]) -> Estimate:
     """How many times b each a is: the geometric mean of a[i] / b[i], its interval by t on the logarithms.
 
-    Args:
-        a, b: positive numbers, as many of the one as of the other, at least one; one pair has no interval.
+    The numbers are positive, and there is at least one pair; a single one has no interval.
     """
     logs = [math.log(x / y) for x, y in zip(a, b, strict=True)]
     mean, n = statistics.fmean(logs), len(logs)

@@ -8,7 +8,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from m1.errors import ExitCode, M1Error
 from m1.v1 import job_pb2, metric_pb2, recipe_pb2
 from m1ctl.output import one_line, put, put_json, table, to_json
-from m1ctl.pages import job_page, job_table, plain_value, recipe_page, report_page, series_table
+from m1ctl.pages import findings_page, job_page, job_table, plain_value, recipe_page, report_page, series_table
 from m1ctl.states import state_from_word, state_word
 
 
@@ -36,6 +36,24 @@ def test_a_class_with_an_escape_sequence_in_its_name_colours_nothing(capsys: pyt
         assert "\x1b" not in page
     put("a\x1b[31m\nb\x9b1m\r")
     assert capsys.readouterr().out == "a [31m\nb 1m \n"
+
+
+def test_findings_are_a_table_without_its_empty_columns() -> None:
+    found = [
+        job_pb2.Finding(
+            key="dtype/bfloat16", title="bfloat16", value=1.8, unit="x", low=1.75, high=1.85, n=12, chosen=True
+        ),
+        job_pb2.Finding(key="compile/on", title="compiled", n=1, note="there is no C++ compiler"),
+        job_pb2.Finding(key="images_per_s/tuned", title="tuned", value=38.12, unit="images/s", n=6),
+    ]
+    assert findings_page(found).splitlines() == [
+        "MEASURED          VALUE  95 % INTERVAL   N  CHOSEN  NOTE",
+        "bfloat16         1.80 x   1.75 to 1.85  12  chosen",
+        "compiled              -                             there is no C++ compiler",
+        "tuned     38.1 images/s                  6",
+    ]
+    assert "95 %" not in findings_page(found[1:])
+    assert "1.75 to 1.85" in job_page(job_pb2.Job(id="j1", findings=found), now=0.0)
 
 
 def test_json_has_the_contract_s_names_and_every_field() -> None:
