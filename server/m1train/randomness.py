@@ -42,6 +42,9 @@ class Stream(enum.IntEnum):
     DROPOUT = 4
     WEIGHTS = 5
     STEP = 6
+    FLIP = 7
+    SHIFT = 8
+    CUTOUT = 9
 
 
 def philox(counter: tuple[U64, U64, U64, U64], key: tuple[int, int]) -> tuple[U64, U64, U64, U64]:

@@ -1,7 +1,19 @@
 import numpy as np
 import pytest
 import torch
-from m1train.augment import AugmentationSpread, as_floats, flipped_and_rotated, jittered, normalised
+from m1train.augment import (
+    AugmentationSpread,
+    alternately_flipped,
+    as_floats,
+    cropped,
+    cut_out,
+    drawn_centres,
+    drawn_shifts,
+    flipped_and_rotated,
+    jittered,
+    mirrored,
+    normalised,
+)
 from m1train.randomness import Draw
 from torchvision.transforms import functional as reference
 
@@ -60,6 +72,50 @@ def test_each_sample_is_jittered_in_its_own_order(pictures: torch.Tensor) -> Non
     for i, order in enumerate([(0, 1, 2), (2, 1, 0)]):
         alone = jittered(as_floats(pictures[i : i + 1]), factors[:1], np.array([order]))
         assert torch.equal(both[i : i + 1], alone)
+
+
+def test_a_mirror_image_is_torchvisions(pictures: torch.Tensor) -> None:
+    flip = np.arange(N) % 3 == 0
+    result = planes(mirrored(pictures, flip))
+    for i in range(N):
+        assert torch.equal(result[i], reference.hflip(planes(pictures)[i]) if flip[i] else planes(pictures)[i])
+
+
+def test_a_crop_of_a_reflected_border_is_torchvisions(pictures: torch.Tensor) -> None:
+    begin = np.stack(np.divmod(np.arange(N) % 81, 9), axis=1)
+    result = planes(cropped(pictures, 4, begin))
+    for i in range(N):
+        padded = reference.pad(planes(pictures)[i], [4], padding_mode="reflect")
+        assert torch.equal(result[i], reference.crop(padded, int(begin[i, 0]), int(begin[i, 1]), 32, 32))
+
+
+def test_cutout_is_torchvisions_erasing_as_far_as_it_lies_inside(pictures: torch.Tensor) -> None:
+    centre = np.stack((np.arange(N) % 32, np.arange(N) * 7 % 32), axis=1)
+    images = as_floats(pictures)
+    result = cut_out(images, 8, centre)
+    for i in range(N):
+        top, left = (max(0, int(centre[i, axis]) - 4) for axis in (0, 1))
+        bottom, right = (min(32, int(centre[i, axis]) + 4) for axis in (0, 1))
+        expected = reference.erase(images[i], top, left, bottom - top, right - left, torch.zeros(1))
+        assert torch.equal(result[i], expected)
+
+
+def test_an_alternating_flip_shows_an_image_and_its_mirror_image_in_turn() -> None:
+    samples = np.arange(10_000, dtype=np.uint64)
+    epochs = [alternately_flipped(Draw(3, epoch, samples)) for epoch in range(3)]
+    assert abs(epochs[0].mean() - 0.5) < 0.02
+    assert np.array_equal(epochs[1], ~epochs[0])
+    assert np.array_equal(epochs[2], epochs[0])
+    assert np.array_equal(alternately_flipped(Draw(3, 0, samples[17:18])), epochs[0][17:18])
+
+
+def test_shifts_and_centres_fill_their_bounds_evenly() -> None:
+    draw = Draw(3, 1, np.arange(50_000, dtype=np.uint64))
+    for drawn, n in ((drawn_shifts(draw, 2), 5), (drawn_centres(draw, 32, 32), 32)):
+        for axis in (0, 1):
+            counts = np.bincount(drawn[:, axis], minlength=n)
+            assert len(counts) == n
+            assert np.allclose(counts / 50_000, 1 / n, atol=0.01)
 
 
 def test_normalisation_is_torchvisions(pictures: torch.Tensor) -> None:
