@@ -11,7 +11,7 @@ import pytest
 from m1.errors import Reason
 from m1.jobdir import LOCK_FD, Want, checkpoints_path, lock_path, read_spec, write_spec
 from m1.journal import Approximate, CheckpointWritten, Exited, Metrics, Notice, journal_path
-from training_process import Job, ended, exited, is_a, trained
+from training_process import Job, assert_same, ended, exited, is_a, trained
 
 
 def m1train(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
@@ -134,6 +134,19 @@ def test_a_resume_under_another_profile_is_called_approximate(job: Job) -> None:
     written = [r for r in records if isinstance(r, CheckpointWritten)]
     assert [r.approximate for r in written] == [False, *[True] * (len(written) - 1)], "the one it began with was exact"
     assert ended(records, "succeeded")
+
+
+def test_batches_that_are_prepared_ahead_train_the_same_weights(job: Job, undisturbed: Job) -> None:
+    spec = json.loads((job.directory / "spec.json").read_text())
+    spec["profile"]["prefetch"] = 3
+    (job.directory / "spec.json").write_text(json.dumps(spec))
+    with job.started() as attempt:
+        attempt.wait_for(trained(3))
+        job.want(Want.YIELD)
+        attempt.finish()
+    job.want(Want.RUN)
+    assert not [r for r in job.run() if isinstance(r, Approximate)]
+    assert_same(job, undisturbed, 10)
 
 
 def test_a_checkpoint_of_another_model_is_refused(job: Job, own_images: Path) -> None:
