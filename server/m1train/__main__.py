@@ -30,6 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run.add_argument("directory")
     run.add_argument("--attempt", type=int, help="the number of this attempt; left out: the next one")
     for declaration in DECLARATIONS.values():
+        if declaration.measures:  # its findings are the daemon's to keep
+            continue
         recipe = commands.add_parser(declaration.name, help=f"train without a daemon: {declaration.summary}")
         recipe.add_argument("--data", default=declaration.default_data, help="a data set's name or a path")
         recipe.add_argument("--epochs", help="the same as --set epochs=N")

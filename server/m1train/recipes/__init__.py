@@ -9,9 +9,12 @@ from typing import Any
 from m1.errors import M1Error, Reason, nearest
 
 from m1train.config import Declaration, resolved
+from m1train.measurements import declared
 from m1train.recipes import cifar
 
-DECLARATIONS: Mapping[str, Declaration] = {declaration.name: declaration for declaration in (cifar.DECLARATION,)}
+DECLARATIONS: Mapping[str, Declaration] = {
+    declaration.name: declaration for declaration in (cifar.DECLARATION, *declared.DECLARATIONS)
+}
 
 
 def declaration(name: str) -> Declaration:

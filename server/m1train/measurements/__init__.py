@@ -1,0 +1,1 @@
+"""Jobs that measure this machine: their settings as data. What they do stands beside, and imports torch."""

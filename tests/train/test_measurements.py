@@ -1,0 +1,70 @@
+"""Jobs that measure: real training processes, briefly."""
+
+import time
+from pathlib import Path
+
+from m1.jobdir import Profile, Spec, Want, write_spec
+from m1.journal import Continued, Finding, Findings, Held, Metrics, Record
+from training_process import Job, ended, exited, is_a
+
+# What is enough for some of the works, and what is not enough for torch.
+SOME_MB, TOO_FEW_MB = 700, 100
+
+
+def measuring(directory: Path, recipe: str, **settings: object) -> Job:
+    directory.mkdir()
+    write_spec(directory, Spec(directory.name, recipe, "", str(directory), settings, Profile()))  # type: ignore[arg-type]
+    return Job(directory)
+
+
+def findings(records: list[Record]) -> dict[str, Finding]:
+    """What it had found at its end, by key."""
+    last = [record for record in records if isinstance(record, Findings)][-1]
+    return {finding.key: finding for finding in last.findings}
+
+
+def test_stress_works_for_its_time_and_never_takes_more_memory_than_it_may(tmp_path: Path) -> None:
+    job = measuring(tmp_path / "job", "stress", duration_s=2, memory_limit_mb=SOME_MB)
+    with job.started() as attempt:
+        attempt.wait_for(is_a(Metrics))
+        began = time.monotonic()
+        records = attempt.finish()
+        took_s = time.monotonic() - began
+
+    assert ended(records, "succeeded")
+    assert took_s < 2 + 10  # the turn that was begun last, and the way out, on a busy machine
+    found = findings(records)
+    memory = found["stress/peak_memory"].value
+    assert memory is not None
+    assert 0 < memory <= SOME_MB
+    measured = {key for key, finding in found.items() if finding.value is not None}
+    assert {"stress/matmul_float32", "stress/load"} <= measured
+    assert all(finding.note for key, finding in found.items() if key not in measured)
+
+
+def test_stress_says_how_much_memory_it_takes_at_least(tmp_path: Path) -> None:
+    job = measuring(tmp_path / "job", "stress", memory_limit_mb=TOO_FEW_MB)
+    end = exited(job.run())
+
+    assert (end.outcome, end.code) == ("failed", "INVALID_SETTING")
+    assert f"memory_limit_mb={TOO_FEW_MB}" in end.message
+    assert "MB at least" in end.hint
+
+
+def test_stress_is_held_goes_on_and_is_stopped_within_a_second(tmp_path: Path) -> None:
+    job = measuring(tmp_path / "job", "stress", duration_s=600, load=0.3, work="fft")
+    with job.started() as attempt:
+        attempt.wait_for(is_a(Metrics))
+        job.want(Want.HOLD)
+        attempt.wait_for(is_a(Held))
+        before = len([record for record in attempt.records() if isinstance(record, Metrics)])
+        job.want(Want.RUN)
+        attempt.wait_for(is_a(Continued))
+        attempt.wait_for(is_a(Metrics), before + 1)
+        job.want(Want.STOP)
+        began = time.monotonic()
+        records = attempt.finish()
+        took_s = time.monotonic() - began
+
+    assert ended(records, "stopped")
+    assert took_s < 3  # a second, and the end of a process that has torch loaded, on a busy machine
