@@ -78,9 +78,10 @@ class Feed:
         )
 
     def take(self, step: int) -> Inputs:
-        """The inputs of a step, counted from 0."""
+        """The inputs of a step, counted from 0; what was prepared for steps far from it is forgotten."""
         if self._thread is None:
             return self._prepare(step)
+        self._ready = {at: inputs for at, inputs in self._ready.items() if step <= at <= step + self._ahead}
         for coming in range(step, min(step + self._ahead + 1, self._end)):
             if coming not in self._ready:
                 self._ready[coming] = self._thread.submit(self._prepare, coming)

@@ -74,29 +74,50 @@ def set_up(profile: Profile) -> Device:
     """Apply the profile to this process. Call it before torch computes anything: its threads are made once.
 
     Raises:
+        M1Error: as `place`.
+    """
+    device = place(profile)
+    _set_quality_of_service()
+    torch.set_num_interop_threads(profile.interop_threads)
+    switch(profile)
+    return device
+
+
+def place(profile: Profile) -> Device:
+    """The profile as torch takes it; nothing of this process changes.
+
+    Raises:
         M1Error: INVALID_ARGUMENT for a word that is unknown, UNSUPPORTED for a device that is not there.
     """
     _check("dtype", profile.dtype, list(_DTYPES))
     _check("memory_format", profile.memory_format, list(_MEMORY_FORMATS))
     _check("device", profile.device, ["cpu", "mps", "cuda"])
-    there = {"cpu": True, "mps": torch.backends.mps.is_available(), "cuda": torch.cuda.is_available()}
-    if not there[profile.device]:
-        found = ", ".join(name for name, available in there.items() if available)
+    there = devices()
+    if profile.device not in there:
         message = f'torch finds no device "{profile.device}" here'
-        raise M1Error(Reason.UNSUPPORTED, message, f"there is {found}", field="profile.device", value=profile.device)
-    _set_quality_of_service()
-    torch.set_num_threads(profile.threads)
-    torch.set_num_interop_threads(profile.interop_threads)
-    memory_format, notice = _MEMORY_FORMATS[profile.memory_format], ""
+        hint = f"there is {', '.join(there)}"
+        raise M1Error(Reason.UNSUPPORTED, message, hint, field="profile.device", value=profile.device)
     if profile.dtype == "float16" and profile.device == "cpu":
         message = 'the profile\'s dtype="float16" is not sound on a CPU'
         hint = "take float32 or bfloat16"
         raise M1Error(Reason.INVALID_ARGUMENT, message, hint, field="profile.dtype", value=profile.dtype)
-    torch.backends.nnpack.set_flags(profile.nnpack)  # type: ignore[no-untyped-call]
+    memory_format, notice = _MEMORY_FORMATS[profile.memory_format], ""
     if profile.device == "mps" and memory_format is torch.channels_last:
         # BatchNorm's backward gives wrong gradients there (pytorch#175189).
         memory_format, notice = torch.contiguous_format, "channels_last is wrong on mps: trained in contiguous memory"
     return Device(torch.device(profile.device), _DTYPES[profile.dtype], memory_format, profile, notice)
+
+
+def switch(profile: Profile) -> None:
+    """Set what of a profile is the whole process's, and may be changed between two steps."""
+    torch.set_num_threads(profile.threads)
+    torch.backends.nnpack.set_flags(profile.nnpack)  # type: ignore[no-untyped-call]
+
+
+def devices() -> list[str]:
+    """What torch finds here; "cpu" is always first."""
+    there = {"cpu": True, "mps": torch.backends.mps.is_available(), "cuda": torch.cuda.is_available()}
+    return [name for name, available in there.items() if available]
 
 
 def fingerprint(profile: Profile) -> dict[str, str | int]:

@@ -25,17 +25,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from m1.errors import M1Error, Reason
 from m1.failpoints import reach
 from m1.jobdir import Want
 from m1.journal import Continued, Held, Metrics, Phase, Plan, Report
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn.utils import clip_grad_norm_
+from torch import nn
 from torch.optim import Optimizer
 
-from m1train.batches import Batches, Feed, Inputs
+from m1train.batches import Batches
 from m1train.checkpoint import Origin, State
 from m1train.checkpoint_writer import CheckpointWriter
 from m1train.control import Control, Leave
@@ -45,9 +43,8 @@ from m1train.evaluation import Evaluation, evaluate
 from m1train.journal import Journal
 from m1train.metrics import accuracy, class_accuracy
 from m1train.position import Duty, Position, at_risk, due
-from m1train.randomness import set_generators
-from m1train.recipe import AnyRecipe, Moment
-from m1train.stopwatch import Stopwatch
+from m1train.recipe import AnyRecipe
+from m1train.steps import Steps
 from m1train.training_state import Snapshot
 
 log = logging.getLogger(__name__)
@@ -85,14 +82,11 @@ class Loop:
         self.journal.append(
             Plan(position.step, position.step // steps_per_epoch, config.epochs * steps_per_epoch, config.epochs)
         )
-        self._stopwatch = Stopwatch(time.perf_counter)
-        self._parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        self._compiled = self.device.compiled(self.model)
-        self._feed = Feed(self._prepare, self.device.profile.prefetch, config.epochs * steps_per_epoch)
+        self._steps = Steps(self.recipe, self.device, self.model, self.optimizer, self.batches)
         try:
             self._go_on()
         finally:
-            self._feed.close()
+            self._steps.close()
 
     def _go_on(self) -> None:
         config, position, steps_per_epoch = self.recipe.config, self.position, self.batches.steps_per_epoch
@@ -121,55 +115,19 @@ class Loop:
                     self.writer.wait_for(position.step)
                     return
 
-    def _prepare(self, step: int) -> Inputs:
-        batch = self.batches.batch(*divmod(step, self.batches.steps_per_epoch))
-        inputs = self.device.inputs(self.recipe.training_inputs(batch.images, batch.draw))
-        return Inputs(inputs, self.device.labels(batch.labels), batch.draw)
-
-    def _moment(self) -> Moment:
-        return Moment(self.position.step, self.batches.steps_per_epoch, self.recipe.config.epochs)
-
     def _step(self) -> None:
-        position, watch = self.position, self._stopwatch
-        scale = self.device.loss_scale
-        with watch.step():
-            with watch.phase("data"):
-                batch = self._feed.take(position.step)
-            with watch.phase("forward"):
-                set_generators(self.recipe.config.seed, position.step)
-                with self.device.autocast():
-                    logits = self.recipe.training_logits(self._compiled, batch.inputs, batch.draw)
-                    loss = self.recipe.loss(logits, batch.labels)
-                loss_value = self._finite("loss", loss)
-            with watch.phase("backward"):
-                (loss * scale if scale != 1 else loss).backward()  # type: ignore[no-untyped-call]
-                if scale != 1:
-                    torch._foreach_div_([p.grad for p in self._parameters if p.grad is not None], scale)
-                norm = self._finite("gradient's norm", clip_grad_norm_(self._parameters, self.recipe.clip_norm))
-            with watch.phase("optimizer"):
-                if self._snapshot is not None:
-                    self._snapshot.wait()
-                    self._snapshot = None
-                self.recipe.set_rates(self.optimizer, self._moment())
-                self.optimizer.step()
-                self.optimizer.zero_grad()
-        watch.images(len(batch.labels))
+        position = self.position
+        trained = self._steps.train(position.step, self._let_the_copy_end)
         position.step += 1
         position.validation = {}
         reach("after.step")
         if position.step % self.recipe.config.metrics_every == 0:
-            right = int((logits.argmax(1) == batch.labels).sum())
-            lr = self.optimizer.param_groups[0]["lr"]
-            values = {"loss": loss_value, "accuracy": right / len(batch.labels), "lr": lr, "grad_norm": norm}
-            self._record({f"train/{key}": value for key, value in values.items()} | watch.read())
+            self._record(trained.metrics() | self._steps.stopwatch.read())
 
-    def _finite(self, what: str, value: Tensor) -> float:
-        number = value.item()
-        if not math.isfinite(number):
-            step = self.position.step + 1
-            message = f"the {what} became {number} at step {step}, and the training stopped before it"
-            raise M1Error(Reason.NOT_FINITE, message, "try a smaller lr, or another seed", field="settings.lr")
-        return number
+    def _let_the_copy_end(self) -> None:
+        if self._snapshot is not None:
+            self._snapshot.wait()
+            self._snapshot = None
 
     def _validate(self) -> None:
         began = time.perf_counter()
