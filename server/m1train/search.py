@@ -1,0 +1,168 @@
+"""The search for the fastest profile: one field after the other, each alternative against the best one so far.
+
+The two are timed in short alternating trials, until the interval of their ratio says which is faster or that it makes
+no difference, or until there have been enough. A winner takes the other's place at once, so a field is measured on what
+was chosen before it, and not every combination is. Looking at an interval again and again makes it a little too narrow;
+what the whole gained is therefore measured anew at the end, by a number of trials that was fixed before.
+
+Nothing here knows torch or the clock.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from m1.jobdir import Profile
+from m1.journal import Finding
+
+from m1train.trials import Estimate, median_interval, paired_ratio
+
+LEAST_PAIRS, MOST_PAIRS = 3, 10
+# A difference that is worth neither another trial nor another choice.
+_NO_DIFFERENCE = 0.02
+# Six are the least that bound a median.
+FINAL_PAIRS = 7
+# The part of the time after which nothing new is tried: the rest is for the final trials.
+_SEARCHING = 0.8
+
+
+class CannotTryError(Exception):
+    """A profile with which no trial can be made; its words say why."""
+
+
+@dataclass
+class Search:
+    """A search under way, and what it has found."""
+
+    trial: Callable[[Profile, int], tuple[float, bool]]
+    """Makes a trial of a profile: the seconds that an image takes, and whether the trial before it was long ago, so
+    that the two are no pair. The same number stands for the same images. Raises CannotTryError."""
+    spent_s: Callable[[], float]
+    """How long all trials took so far."""
+    budget_s: float
+    alternatives: Callable[[str, Profile], Sequence[tuple[Profile, str]]]
+    """What to try for a field in the place of a profile, and why not, where it cannot be."""
+    publish: Callable[[Search, str], None] = lambda _search, _phase: None
+    """Is told before each comparison what it is about, and after the last one with ""."""
+    findings: list[Finding] = field(default_factory=list)
+    best: Profile = field(default_factory=Profile)
+
+    def run(self, start: Profile, fields: Sequence[str], fixed: Sequence[str]) -> None:
+        """Find the best profile that has the fixed fields of the first one.
+
+        Raises:
+            CannotTryError: the first one itself.
+        """
+        self.best = start
+        for name in fields:
+            if name in fixed:
+                self._find(name, getattr(start, name), note="as given")
+            else:
+                self._choose(name)
+        self._confirm(start)
+        self.publish(self, "")
+
+    def chosen(self) -> list[Finding]:
+        """What was found, with what the best profile has of it marked."""
+        mine = {_key(name, value) for name, value in vars(self.best).items()}
+        return [replace(finding, chosen=finding.key in mine) for finding in self.findings]
+
+    def _choose(self, name: str) -> None:
+        tried = [getattr(self.best, name)]
+        offered = list(self.alternatives(name, self.best))
+        if offered:
+            self._find(name, tried[0], Estimate(1.0, None, None, 0))
+        while offered:
+            profile, problem = offered.pop(0)
+            value, against = getattr(profile, name), getattr(self.best, name)
+            tried.append(value)
+            if not problem and self.spent_s() >= _SEARCHING * self.budget_s:
+                problem = "the time was over"
+            if problem:
+                self._find(name, value, note=f"not measured: {problem}")
+                continue
+            self.publish(self, f"{name} {_word(value)}")
+            try:
+                ratio = self._compare(profile)
+            except CannotTryError as error:
+                self._find(name, value, note=f"not measured: {error}")
+                continue
+            self._find(name, value, ratio, note=f"against {_word(against)}")
+            if ratio.low is not None and ratio.low > 1 and ratio.value > 1 + _NO_DIFFERENCE:
+                self.best = profile
+                offered = [it for it in self.alternatives(name, self.best) if getattr(it[0], name) not in tried]
+
+    def _compare(self, other: Profile) -> Estimate:
+        """How many times as fast as the best one another profile is."""
+        best: list[float] = []
+        others: list[float] = []
+        self.trial(other, 0)  # it may be that it cannot run at all
+        number = 0
+        while True:
+            mine, its = self._pair(self.best, other, number)
+            best.append(mine)
+            others.append(its)
+            number += 1
+            ratio = paired_ratio(best, others)
+            over = self.spent_s() >= _SEARCHING * self.budget_s
+            if number >= MOST_PAIRS or over or (number >= LEAST_PAIRS and _clear(ratio)):
+                return ratio
+
+    def _pair(self, a: Profile, b: Profile, number: int) -> tuple[float, float]:
+        """A trial of each, one right after the other; which is first alternates, so that a drift favours neither."""
+        first, second = (a, b) if number % 2 == 0 else (b, a)
+        while True:
+            before, _ = self.trial(first, number)
+            after, apart = self.trial(second, number)
+            if not apart:
+                return (before, after) if number % 2 == 0 else (after, before)
+
+    def _confirm(self, start: Profile) -> None:
+        """Measure the first profile against the best one."""
+        self.publish(self, "the default against the choice" if self.best != start else "the default")
+        before: list[float] = []
+        after: list[float] = []
+        for number in range(FINAL_PAIRS):
+            if self.best == start:
+                before.append(self.trial(start, number)[0])
+            else:
+                pair = self._pair(start, self.best, number)
+                before.append(pair[0])
+                after.append(pair[1])
+        self._rate("default", "images/s with the default", before)
+        if after:
+            self._rate("tuned", "images/s with the choice", after)
+            ratio = paired_ratio(before, after)
+            self.findings.append(_finding("factor", "the choice against the default", ratio, "x"))
+        else:
+            self._rate("tuned", "images/s with the choice", before, note="it is the default")
+
+    def _rate(self, key: str, title: str, seconds: Sequence[float], note: str = "") -> None:
+        rate = median_interval([1 / s for s in seconds])
+        self.findings.append(_finding(f"images_per_s/{key}", title, rate, "images/s", note))
+
+    def _find(self, name: str, value: object, ratio: Estimate | None = None, note: str = "") -> None:
+        title = f"{name} {_word(value)}"
+        self.findings.append(_finding(_key(name, value), title, ratio, "x", note))
+
+
+def _finding(key: str, title: str, found: Estimate | None, unit: str, note: str = "") -> Finding:
+    if found is None:
+        return Finding(key, title, None, unit, n=0, note=note)
+    return Finding(key, title, found.value, unit, found.low, found.high, found.n, note=note)
+
+
+def _clear(ratio: Estimate) -> bool:
+    low, high = ratio.low or 0.0, ratio.high or math.inf
+    return low > 1 or high < 1 or (low > 1 - _NO_DIFFERENCE and high < 1 + _NO_DIFFERENCE)
+
+
+def _key(name: str, value: object) -> str:
+    return f"{name}/{_word(value)}"
+
+
+def _word(value: object) -> str:
+    words: Mapping[object, str] = {True: "on", False: "off"}
+    return words[value] if isinstance(value, bool) else str(value)
