@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from m1ctl.client import Client, connect
+    from m1ctl.client import Client, connect, recipe_file
 
-__all__ = ["Client", "connect"]
+__all__ = ["Client", "connect", "recipe_file"]
 
 
 def __getattr__(name: str) -> Any:

@@ -22,8 +22,10 @@ from m1.paths import home_from_environment
 from m1.v1 import checkpoint_pb2, dataset_pb2, event_pb2, job_pb2, metric_pb2, recipe_pb2, system_pb2
 
 from m1ctl.connection import Connection, go_on, is_gone
-from m1ctl.requests import build, build_settings
+from m1ctl.requests import build, build_settings, recipe_file
 from m1ctl.states import FINAL, state_word
+
+__all__ = ["DEFAULT_TIMEOUT_S", "GIVE_UP_S", "Client", "connect", "recipe_file"]
 
 DEFAULT_TIMEOUT_S = 10.0
 GIVE_UP_S = 30.0
@@ -108,7 +110,7 @@ class Client:
 
     def submit(
         self,
-        recipe: str,
+        recipe: str | job_pb2.RecipeFile,
         *,
         data: str = "",
         settings: Mapping[str, bool | float | str] | None = None,
@@ -125,7 +127,8 @@ class Client:
         Without a request_id it makes one, so the call is repeated safely when the daemon goes away in the middle.
 
         Args:
-            recipe: The recipe's name.
+            recipe: The recipe's name, or a file of one's own: `recipe_file("mine.py")`. The daemon checks a file by its
+                first step, which takes seconds; there is no deadline for that but the daemon's own.
             data: A data set's name or an absolute path on the daemon's machine; empty: the recipe's default.
             settings: Any subset of the recipe's settings, numbers as numbers or as text.
             name: Unique; empty: made from the recipe's name.
@@ -140,7 +143,7 @@ class Client:
         spec = build(
             job_pb2.JobSpec,
             "spec.",
-            recipe=recipe,
+            **{"recipe_file" if isinstance(recipe, job_pb2.RecipeFile) else "recipe": recipe},
             data=data,
             settings=build_settings(settings or {}),
             priority=priority,
@@ -154,11 +157,15 @@ class Client:
             job_pb2.SubmitJobRequest, spec=spec, name=name, request_id=request_id, validate_only=validate_only
         )
         try:
-            response: job_pb2.SubmitJobResponse = self.connection.unary(self._jobs.SubmitJob, request)
+            response: job_pb2.SubmitJobResponse = self.connection.unary(
+                self._jobs.SubmitJob, request, bounded=not spec.HasField("recipe_file")
+            )
         except M1Error as error:
             if not is_gone(error) or not self.connection.was_answered:
                 raise
-            response = self.connection.unary(self._jobs.SubmitJob, request, wait_for_ready=True)
+            response = self.connection.unary(
+                self._jobs.SubmitJob, request, bounded=not spec.HasField("recipe_file"), wait_for_ready=True
+            )
         return response.job
 
     def get(self, job: str = "") -> job_pb2.Job:

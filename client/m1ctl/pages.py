@@ -70,7 +70,7 @@ def job_page(job: job_pb2.Job, now: float) -> str:
                 ("reason", job.reason),
                 ("error", f"{job.error.code}: {job.error.message}" if job.HasField("error") else ""),
                 ("way out", job.error.hint),
-                ("recipe", spec.recipe),
+                ("recipe", _recipe_words(spec)),
                 ("data", spec.data),
                 ("begun with", spec.from_checkpoint),
                 ("priority", str(spec.priority)),
@@ -90,6 +90,11 @@ def job_page(job: job_pb2.Job, now: float) -> str:
         f"findings\n{_indent(findings_page(job.findings))}" if job.findings else "",
     ]
     return "\n\n".join(section for section in sections if section)
+
+
+def _recipe_words(spec: job_pb2.JobSpec) -> str:
+    file = spec.recipe_file
+    return f"{spec.recipe} of {file.name} (SHA-256 {file.sha256[:12]})" if file.name else spec.recipe
 
 
 def _life(job: job_pb2.Job, now: float) -> list[tuple[str, str]]:
@@ -199,8 +204,10 @@ def series_table(series: metric_pb2.GetMetricSeriesResponse) -> str:
 
 def recipe_table(recipes: Iterable[recipe_pb2.Recipe]) -> str:
     """One line a recipe."""
-    rows = [(recipe.name, recipe.default_data or ABSENT, recipe.summary) for recipe in recipes]
-    return table(("NAME", "DEFAULT DATA", "SUMMARY"), rows)
+    rows = [
+        (recipe.name, recipe.default_data or ABSENT, recipe.package or ABSENT, recipe.summary) for recipe in recipes
+    ]
+    return table(("NAME", "DEFAULT DATA", "PACKAGE", "SUMMARY"), rows)
 
 
 def recipe_page(recipe: recipe_pb2.Recipe) -> str:

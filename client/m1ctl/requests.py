@@ -5,6 +5,7 @@ protobuf itself says "Value out of range: 99999999999" and leaves the field to b
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -12,6 +13,9 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct
 from m1.errors import M1Error, Reason
+from m1.v1 import job_pb2
+
+RECIPE_FILE_LIMIT_BYTES = 2**20
 
 M = TypeVar("M", bound=Message)
 
@@ -68,6 +72,45 @@ def build_settings(settings: Mapping[str, Any]) -> Struct:
         except _REFUSALS as error:
             raise _refused(f"settings.{name}", value, "a setting is a number, true, false or text") from error
     return struct
+
+
+def recipe_file(path: str | os.PathLike[str], class_name: str = "") -> job_pb2.RecipeFile:
+    """A user's own recipe as it is sent: a Python file, with the class in it when there are several.
+
+    Raises:
+        M1Error: RECIPE_NOT_FOUND or TOO_LARGE.
+        OSError: it cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            content = file.read(RECIPE_FILE_LIMIT_BYTES + 1)
+    except (FileNotFoundError, IsADirectoryError):
+        raise M1Error(
+            Reason.RECIPE_NOT_FOUND,
+            f'there is no file "{path}"',
+            "m1ctl recipes new FILE writes one to begin with",
+            field="recipe",
+            value=str(path),
+        ) from None
+    if len(content) > RECIPE_FILE_LIMIT_BYTES:
+        message = f'"{path}" is too large for a recipe'
+        raise M1Error(Reason.TOO_LARGE, message, f"it may have {RECIPE_FILE_LIMIT_BYTES} bytes", field="recipe")
+    return build(job_pb2.RecipeFile, name=os.path.basename(path), class_name=class_name, content=content)
+
+
+def recipe_named(recipe: str) -> str | job_pb2.RecipeFile:
+    """What was typed for a recipe: a name, or a file ("./mine.py", "mine.py:Mine"), which is read.
+
+    It is a file when it has a separator, or ends in ".py" before the class.
+
+    Raises:
+        M1Error, OSError: as `recipe_file`.
+    """
+    path, colon, class_name = recipe.rpartition(":")
+    if not colon or not class_name.isidentifier():
+        path, class_name = recipe, ""
+    is_file = os.sep in path or path.endswith(".py")
+    return recipe_file(os.path.expanduser(path), class_name) if is_file else recipe
 
 
 def _refused(field: str, value: object, way_out: str) -> M1Error:

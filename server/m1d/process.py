@@ -216,7 +216,7 @@ class Tool:
     async def __aexit__(self, *_: object) -> None:
         self._transport.close()
         if self._pid:
-            os.kill(self._pid, signal.SIGKILL)
+            os.killpg(self._pid, signal.SIGKILL)  # with what it has started itself
             await asyncio.shield(asyncio.to_thread(os.waitpid, self._pid, 0))
         self._errors.unlink(missing_ok=True)
 

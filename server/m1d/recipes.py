@@ -1,4 +1,9 @@
-"""What can be trained here, as the training process's package describes it, cached by that package's content."""
+"""What can be trained here, as short-lived processes of the training package describe it.
+
+Our own recipes are described together. What an installed package offers, and a user's own file, is foreign code: each
+has a process of its own, with a time limit, and the daemon runs none of it. The catalogue is cached by the content of
+our package and by the names and versions of the others; a package that is broken is left out, and the log says why.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +12,25 @@ import hashlib
 import importlib.util
 import json
 import logging
+import signal
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from m1.durable import replace_file
 from m1.errors import M1Error, Reason, nearest
+from m1.installed import InstalledRecipe, installed_recipes
 from m1.settings import Setting
 
 from m1d.process import Tool, training_environment
+from m1d.recipe_files import GivenFile, check_file
+
+# How long foreign code may take to be described; importing torch is most of it, on a machine that is busy.
+LIMIT_S = 60.0
+_MOST_CHECKED_FILES = 64
 
 _log = logging.getLogger(__name__)
 
@@ -38,10 +52,12 @@ class Recipe:
 class Recipes:
     """The recipes, described once by a short-lived process."""
 
-    def __init__(self, cache: Path) -> None:
+    def __init__(self, cache: Path, limit_s: float = LIMIT_S) -> None:
         """Cache in a directory that exists."""
         self._cache = cache
+        self._limit_s = limit_s
         self._known: dict[str, Recipe] | None = None
+        self._checked: dict[tuple[str, str, str, str], Recipe] = {}
         self._lock = asyncio.Lock()
 
     async def all(self) -> list[Recipe]:
@@ -72,41 +88,109 @@ class Recipes:
             )
         return known[name]
 
+    async def of_file(self, file: GivenFile, settings: Mapping[str, object]) -> Recipe:
+        """The recipe in a user's file, which has trained its first step with these settings.
+
+        Raises:
+            M1Error: BAD_RECIPE, INVALID_SETTING, INVALID_ARGUMENT or TOO_LARGE.
+        """
+        check_file(file)
+        given = json.dumps(settings)
+        key = (file.sha256, file.name, file.class_name, given)
+        async with self._lock:  # one at a time: each of them imports torch
+            if key not in self._checked:
+                if len(self._checked) >= _MOST_CHECKED_FILES:
+                    self._checked.clear()
+                self._checked[key] = _recipe(await self._check(file, given))
+        return self._checked[key]
+
+    async def _check(self, file: GivenFile, settings: str) -> Mapping[str, Any]:
+        with tempfile.TemporaryDirectory(prefix="check-", dir=self._cache, ignore_cleanup_errors=True) as directory:
+            path, given = Path(directory, file.name), Path(directory, "settings.json")
+            path.write_bytes(file.content)
+            given.write_text(settings)
+            arguments = ["describe", "--file", str(path), "--class", file.class_name, "--settings", str(given)]
+            return await self._ask(arguments, file.name, Path(directory, "errors"))
+
     async def _describe(self) -> list[Recipe]:
-        cached = self._cache / f"recipes-{_fingerprint()}.json"
+        installed = installed_recipes()
+        cached = self._cache / f"recipes-{_fingerprint(installed)}.json"
         try:
             return _parse(cached.read_bytes())
         except FileNotFoundError:
             pass
         except (ValueError, KeyError, TypeError) as error:
             _log.warning('"%s" is not readable and is made again: %s', cached, error)
-        async with Tool(["describe"], training_environment(), self._cache / "describe.err") as tool:
+        errors = self._cache / "describe.err"
+        async with Tool(["describe"], training_environment(), errors) as tool:
             printed = b"".join([line async for line in tool.lines()])
             result = await tool.result()
         if result.status != 0:
             raise M1Error(Reason.INTERNAL, f"m1train describe ended with status {result.status}", result.errors)
-        recipes = _parse(printed)
-        replace_file(cached, printed, durable=False)
-        return recipes
+        described: list[Mapping[str, Any]] = json.loads(printed)["recipes"]
+        broken = False
+        for offered in installed:
+            try:
+                if any(recipe["name"] == offered.name for recipe in described):
+                    raise M1Error(Reason.NAME_TAKEN, f'there is a recipe "{offered.name}" already', "rename one")
+                described.append(await self._ask(["describe", "--installed", offered.name], offered.package, errors))
+            except M1Error as error:
+                broken = True
+                _log.warning('the recipe "%s" of the package %s is left out: %s', offered.name, offered.package, error)
+        document = json.dumps({"recipes": described}).encode()
+        if not broken:  # a package may be mended without a new version
+            replace_file(cached, document, durable=False)
+        return _parse(document)
+
+    async def _ask(self, arguments: Sequence[str], whose: str, errors: Path) -> Mapping[str, Any]:
+        """What a process says of foreign code.
+
+        Raises:
+            M1Error: what it says is wrong; BAD_RECIPE when it says nothing.
+        """
+        try:
+            async with asyncio.timeout(self._limit_s), Tool(arguments, training_environment(1), errors) as tool:
+                printed = b"".join([line async for line in tool.lines()])
+                status = (await tool.result()).status
+        except TimeoutError:
+            problem = f"{whose}: importing it and training its first step took longer than {self._limit_s:g} s"
+            raise M1Error(
+                Reason.BAD_RECIPE, problem, "look for what waits or never ends in it", field="spec.recipe_file"
+            ) from None
+        try:
+            said = json.loads(printed)
+        except ValueError:
+            problem = f"{whose}: it ended the process that checked it ({_ending(status)})"
+            hint = "a recipe may not end the process that it runs in"
+            raise M1Error(Reason.BAD_RECIPE, problem, hint, field="spec.recipe_file") from None
+        if "error" in said:
+            raise M1Error(**{**said["error"], "reason": Reason(said["error"]["reason"])})
+        recipe: Mapping[str, Any] = said["recipe"]
+        return recipe
+
+
+def _ending(status: int) -> str:
+    return signal.Signals(-status).name if status < 0 else f"exit status {status}"
 
 
 def _parse(document: bytes) -> list[Recipe]:
-    return [
-        Recipe(
-            data["name"],
-            data["summary"],
-            data["default_data"],
-            tuple(Setting.from_json(setting) for setting in data["settings"]),
-            data["measures"],
-            data.get("package", ""),
-        )
-        for data in json.loads(document)["recipes"]
-    ]
+    return [_recipe(data) for data in json.loads(document)["recipes"]]
 
 
-def _fingerprint() -> str:
-    """Changes whenever the package, what it shares with us or the interpreter does; imports neither."""
-    digest = hashlib.sha256(sys.version.encode())
+def _recipe(data: Mapping[str, Any]) -> Recipe:
+    return Recipe(
+        data["name"],
+        data["summary"],
+        data["default_data"],
+        tuple(Setting.from_json(setting) for setting in data["settings"]),
+        data["measures"],
+        data["package"],
+    )
+
+
+def _fingerprint(installed: Sequence[InstalledRecipe]) -> str:
+    """Changes whenever the package, what it shares with us, the interpreter or what others offer does; imports none."""
+    digest = hashlib.sha256(f"{sys.version} {installed}".encode())
     for package in ("m1", "m1train"):
         spec = importlib.util.find_spec(package)
         for root in sorted((spec and spec.submodule_search_locations) or ()):

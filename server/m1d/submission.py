@@ -14,6 +14,7 @@ from m1.errors import M1Error, Reason
 from m1.jobdir import Profile
 from m1.settings import Value, resolve
 
+from m1d.recipe_files import GivenFile
 from m1d.recipes import Recipe, Recipes
 from m1d.seeding import Seed
 
@@ -45,6 +46,8 @@ class Submission:
     retries: int
     from_checkpoint: str
     seed: Seed | None
+    file: GivenFile | None = None
+    """Where the recipe is the user's own; `recipe` is then its class."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,8 @@ class Request:
     retries: int | None
     from_checkpoint: str
     request_id: str
+    file: GivenFile | None = None
+    """A recipe of the user's own, in place of `recipe`."""
 
 
 async def check(
@@ -98,7 +103,16 @@ async def check(
             field="spec.retries",
             value=str(retries),
         )
-    recipe = await recipes.get(request.recipe)
+    given = {**(seed.settings if seed else {}), **request.settings}
+    recipe = await (recipes.of_file(request.file, given) if request.file else recipes.get(request.recipe))
+    if request.recipe not in {"", recipe.name}:
+        raise M1Error(
+            Reason.INVALID_ARGUMENT,
+            f'recipe is "{request.recipe}", and the recipe file\'s is "{recipe.name}"',
+            "give one of them",
+            field="spec.recipe",
+            value=request.recipe,
+        )
     if seed and seed.recipe and seed.recipe != recipe.name:
         raise M1Error(
             Reason.INVALID_ARGUMENT,
@@ -107,7 +121,7 @@ async def check(
             field="spec.from_checkpoint",
             value=request.from_checkpoint,
         )
-    settings = resolve(recipe.settings, {**(seed.settings if seed else {}), **request.settings})
+    settings = resolve(recipe.settings, given)
     profile = check_profile({**(seed.profile if seed else {}), **request.profile}, default_profile)
     data = request.data or (seed.data if seed else "") or recipe.default_data
     _check_data(recipe, data, data_root)
@@ -121,6 +135,7 @@ async def check(
         retries=retries,
         from_checkpoint=request.from_checkpoint,
         seed=seed,
+        file=request.file,
     )
 
 

@@ -10,6 +10,7 @@ from m1.journal import Finding
 from m1.v1 import checkpoint_pb2, event_pb2, job_pb2, system_pb2
 
 from m1d.job import Checkpoint, Job, Progress
+from m1d.recipe_files import GivenFile
 from m1d.states import JobState
 from m1d.stats import Stats
 
@@ -90,6 +91,11 @@ def finding_to_proto(finding: Finding) -> job_pb2.Finding:
 def recipe_file_to_proto(file: RecipeFile) -> job_pb2.RecipeFile:
     """Without its content."""
     return job_pb2.RecipeFile(name=file.name, class_name=file.class_name, sha256=file.sha256)
+
+
+def given_file(file: job_pb2.RecipeFile) -> GivenFile:
+    """As it was sent; the hash is ours to say."""
+    return GivenFile(file.name, file.class_name, file.content)
 
 
 def progress_to_proto(progress: Progress) -> job_pb2.Progress:

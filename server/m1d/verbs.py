@@ -21,6 +21,7 @@ from m1.jobdir import Want, checkpoint_path
 from m1.paths import Home
 from m1.v1 import event_pb2, job_pb2
 
+from m1d import recipe_files
 from m1d.hub import Hub
 from m1d.job import Checkpoint, Job
 from m1d.process import is_training
@@ -140,6 +141,7 @@ class Verbs:
                 return _same(known, submission)
         now = self._clock()
         name = submission.name or self._free_name(submission.recipe)
+        file = submission.file
         taken = self._store.job_by_name(name)
         if taken:
             raise M1Error(
@@ -163,6 +165,7 @@ class Verbs:
             retries=submission.retries,
             from_checkpoint=submission.from_checkpoint,
             seed=copy,
+            recipe_file=file.of_class(submission.recipe) if file else None,
             reason="submitted",
             times={JobState.QUEUED.value: now},
         )
@@ -170,15 +173,19 @@ class Verbs:
             return job
         with self._store.transaction() as tx:
             job = tx.insert_job(job)
+            if file:
+                recipe_files.keep(self._home, job.id, file.content)
             tell_state(tx, job, now, job_pb2.JOB_STATE_UNSPECIFIED)
         self._supervisor.wake()
         return job
 
     def _free_name(self, recipe: str) -> str:
+        # A class of a user's file may be called what a job may not.
+        stem = re.sub("[^a-z0-9]+", "-", recipe.lower()).strip("-")[:40] or "recipe"
         number = self._store.next_number()
-        while self._store.job_by_name(f"{recipe}-{number}"):
+        while self._store.job_by_name(f"{stem}-{number}"):
             number += 1
-        return f"{recipe}-{number}"
+        return f"{stem}-{number}"
 
     def pause(self, job: Job, *, hold: bool) -> Job:
         """Ask a job to yield, or to hold.
@@ -286,6 +293,9 @@ class Verbs:
 
         Where the database was replaced by an older one or an empty one, no new job gets the directory of an old one.
         """
+        for directory in [path for path in self._home.jobs.iterdir() if _ID.fullmatch(path.name)]:
+            if self._store.job(int(directory.name[1:])) is None:
+                recipe_files.remove_stray(directory)
         known = [int(path.name[1:]) for path in self._home.jobs.iterdir() if _ID.fullmatch(path.name)]
         self._store.use_no_number_below(max(known, default=0) + 1)
         remove_strays(self._home, self._store.seeds())
@@ -377,9 +387,19 @@ class Verbs:
 
 def _same(known: Job, submission: Submission) -> Job:
     """The job that a request made before, if it is what the request asks for now."""
-    before = (known.recipe, known.data, dict(known.settings), known.profile, known.priority, known.from_checkpoint)
+    file = submission.file.of_class(submission.recipe) if submission.file else None
+    before = (
+        known.recipe,
+        known.recipe_file,
+        known.data,
+        dict(known.settings),
+        known.profile,
+        known.priority,
+        known.from_checkpoint,
+    )
     now = (
         submission.recipe,
+        file,
         submission.data,
         dict(submission.settings),
         submission.profile,

@@ -1,6 +1,7 @@
-"""The training process's command line. `describe` and `prepare` import no torch.
+"""The training process's command line. `describe` of our own and `prepare` import no torch.
 
 python -m m1train describe
+python -m m1train describe --file FILE [--class NAME] [--settings FILE] | --installed NAME
 python -m m1train prepare --data-root DIR --source NAME_OR_PATH [--name NAME]
 python -m m1train run JOBDIR [--attempt N]
 python -m m1train cifar --data digits --epochs 1 [--set lr=0.01 ...] [--out DIR]
@@ -21,7 +22,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status."""
     parser = argparse.ArgumentParser("python -m m1train", description="The training process of m1d.")
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("describe", help="print every recipe and its settings as JSON")
+    describing = commands.add_parser("describe", help="print every recipe and its settings as JSON")
+    one = describing.add_mutually_exclusive_group()
+    one.add_argument("--file", help="check the recipe in a user's file, and print that")
+    one.add_argument("--installed", help="print the recipe that a package offers under this name")
+    describing.add_argument("--class", dest="class_name", default="", help="which recipe of the file")
+    describing.add_argument("--settings", default="", help="a JSON file of the settings to check it with")
     prepare = commands.add_parser("prepare", help="read a data set into the cache; prints JSON lines")
     prepare.add_argument("--data-root", required=True)
     prepare.add_argument("--source", required=True, help="a data set's name or an absolute path")
@@ -43,8 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         # Each command imports what it needs: describing takes no numpy, preparing no torch.
         if chosen.command == "describe":
-            from m1train.commands import describe
+            from m1train.commands import describe, describe_file, describe_installed
 
+            if chosen.file:
+                describe_file(chosen.file, chosen.class_name, chosen.settings)
+            if chosen.installed:
+                describe_installed(chosen.installed)
             return describe()
         if chosen.command == "prepare":
             from m1train.commands import prepare_data

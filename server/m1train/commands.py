@@ -9,9 +9,10 @@ import shutil
 import sys
 import tempfile
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import NoReturn
 
 from m1.datasets import check_source
 from m1.errors import ExitCode, M1Error, Reason
@@ -20,16 +21,53 @@ from m1.journal import Exited, JournalWriter, Metrics, journal_path, read_journa
 from m1.paths import home_from_environment
 from m1.settings import resolve
 
-from m1train.config import declared
+from m1train import own_recipe
+from m1train.config import Declaration, declared
 from m1train.lock import hold_lock
 from m1train.recipes import DECLARATIONS, declaration
 
 
 def describe() -> int:
-    """Print every recipe and its settings as one JSON document."""
+    """Print every recipe of m1d's own and its settings as one JSON document."""
     json.dump({"recipes": [declared.to_json() for declared in DECLARATIONS.values()]}, sys.stdout, indent=1)
     sys.stdout.write("\n")
     return ExitCode.OK
+
+
+def describe_file(path: str, class_name: str, settings: str) -> NoReturn:
+    """Check a user's own recipe with the settings of a JSON file, and print it as JSON, or the error that it has."""
+
+    def checked() -> Declaration:
+        file = own_recipe.OwnFile(Path(os.path.abspath(path)), os.path.basename(path))
+        given = json.loads(Path(settings).read_bytes()) if settings else {}
+        os.chdir(file.path.parent)  # what the file leaves behind is its own directory's
+        declaration = own_recipe.read(file, class_name)
+        own_recipe.rehearsed(file, declaration, given)
+        return declaration
+
+    _answer(checked)
+
+
+def describe_installed(name: str) -> NoReturn:
+    """Print the recipe that an installed package offers as JSON, or the error that it has."""
+    _answer(lambda: declaration(name))
+
+
+def _answer(find: Callable[[], Declaration]) -> NoReturn:
+    """Print what is found as one line, and be gone; whatever foreign code prints goes to stderr.
+
+    It goes without waiting for threads that were left running.
+    """
+    answer = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    try:
+        said = {"recipe": find().to_json()}
+    except M1Error as error:
+        traceback.print_exception(error)
+        said = {"error": {**asdict(error), "reason": error.reason.value}}
+    answer.write(json.dumps(said) + "\n")
+    answer.flush()
+    os._exit(ExitCode.OK)
 
 
 def prepare_data(data_root: str, source: str, name: str) -> int:

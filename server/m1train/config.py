@@ -12,7 +12,7 @@ from typing import Any, TypeVar, get_type_hints
 
 from m1.settings import Kind, Setting, Value, resolve
 
-_KINDS: dict[type, Kind] = {int: "int", float: "float", bool: "bool", str: "str"}
+KINDS: dict[type, Kind] = {int: "int", float: "float", bool: "bool", str: "str"}
 _SETTING = "setting"
 
 
@@ -99,6 +99,10 @@ class Declaration:
     """The class, as "module:class", imported when it is run: a Recipe, or a Measurement."""
     measures: bool = False
     """It is a Measurement."""
+    package: str = ""
+    """The installed package that offers it; empty for one of m1d's own and for a user's file."""
+    identity: str = ""
+    """What a checkpoint remembers it by, where its name does not say all: "Mine@<SHA-256 of the file>"."""
 
     def to_json(self) -> dict[str, Any]:
         """As plain data, in the form of the daemon's recipe catalogue."""
@@ -107,6 +111,7 @@ class Declaration:
             "summary": self.summary,
             "default_data": self.default_data,
             "measures": self.measures,
+            "package": self.package,
             "settings": [setting.to_json() for setting in declared(self.config)],
         }
 
@@ -115,7 +120,7 @@ def declared(config: type[Config]) -> list[Setting]:
     """The settings of a config class, in the order of its fields."""
     kinds = get_type_hints(config)
     return [
-        Setting(name=f.name, kind=_KINDS[kinds[f.name]], **f.metadata[_SETTING])
+        Setting(name=f.name, kind=KINDS[kinds[f.name]], **f.metadata[_SETTING])
         for f in fields(config)
         if _SETTING in f.metadata
     ]

@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import signal
 import time
 import traceback
@@ -21,13 +22,13 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from m1.errors import M1Error, Reason
 from m1.failpoints import reach
-from m1.jobdir import Spec, Want, checkpoint_path, checkpoints_path
+from m1.jobdir import RecipeFile, Spec, Want, checkpoint_path, checkpoints_path, recipe_path
 from m1.journal import Approximate, CheckpointRemoved, Exited, JournalWriter, Notice, Phase, Started
 from m1.settings import Value
 from numpy.typing import NDArray
 
 from m1train import recipes
-from m1train.config import TrainingConfig
+from m1train.config import Declaration, TrainingConfig
 from m1train.control import Control, Leave
 from m1train.dataset.cache import Dataset, open_dataset
 from m1train.dataset.prepare import prepare
@@ -35,6 +36,7 @@ from m1train.dataset.sample import bad_data
 from m1train.disk import out_of_space
 from m1train.journal import Journal
 from m1train.measurement import Desk
+from m1train.own_recipe import OwnFile, last_line
 from m1train.position import Position
 from m1train.randomness import initial_weights, validation_split
 
@@ -60,8 +62,8 @@ def run_attempt(directory: Path, spec: Spec, writer: JournalWriter) -> Exited:
         exited = Exited("succeeded")
     except Leave as leave:
         exited = Exited(leave.outcome)
-    except Exception as error:  # noqa: BLE001 - the last one that can say what happened
-        exited = _failure(error)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the last one that can say what happened
+        exited = _failure(error, directory, spec.recipe_file)
     exited = replace(exited, step=position.step)
     log.info("%s%s", exited.outcome, f": {exited.message}" if exited.message else "")
     reach("before.exited")
@@ -69,7 +71,7 @@ def run_attempt(directory: Path, spec: Spec, writer: JournalWriter) -> Exited:
     return exited
 
 
-def _failure(error: Exception) -> Exited:
+def _failure(error: Exception | SystemExit, directory: Path, file: RecipeFile | None) -> Exited:
     if isinstance(error, M1Error):
         return Exited("failed", error.reason.value, error.message, error.hint)
     log.error("%s", "".join(traceback.format_exception(error)))
@@ -77,14 +79,15 @@ def _failure(error: Exception) -> Exited:
         return Exited("failed", Reason.DISK_FULL, f"the disk is full ({error})", "free some space and retry the job")
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate" in str(error):
         hint = "take a smaller batch_size, or close something large"
-        return Exited("failed", Reason.OUT_OF_MEMORY, f"the memory did not suffice ({_first_line(error)})", hint)
+        return Exited("failed", Reason.OUT_OF_MEMORY, f"the memory did not suffice ({last_line(error)})", hint)
+    hint = "the job's log has the whole traceback"
+    own = OwnFile(recipe_path(directory), file.name) if file else None
+    if own and own.line(error):
+        failed = own.bad(last_line(error), hint, own.line(error))
+        return Exited("failed", failed.reason.value, failed.message, hint)
     where = traceback.extract_tb(error.__traceback__)[-1]
-    message = f"{type(error).__name__}: {_first_line(error)} ({Path(where.filename).name}:{where.lineno})"
-    return Exited("failed", Reason.INTERNAL, message, "the job's log has the whole traceback")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n", 1)[0]
+    message = f"{last_line(error)} ({Path(where.filename).name}:{where.lineno})"
+    return Exited("failed", Reason.INTERNAL, message, hint)
 
 
 def _attempt(directory: Path, spec: Spec, journal: Journal, control: Control, position: Position) -> None:
@@ -100,10 +103,11 @@ def _attempt(directory: Path, spec: Spec, journal: Journal, control: Control, po
     from m1train.loop import Loop
     from m1train.training_state import restore
 
-    if recipes.declaration(spec.recipe).measures:
+    declared = recipes.declaration_of_job(directory, spec)
+    if declared.measures:
         journal.append(Started(os.getpid(), None))
         device.set_up(spec.profile)
-        recipes.load(spec.recipe, spec.settings).measure(Desk(spec.profile, control, journal))
+        recipes.load(declared, spec.settings).measure(Desk(spec.profile, control, journal))
         return
     checkpoints_path(directory).mkdir(mode=0o700, exist_ok=True)
     checkpoint.remove_temporary(directory)
@@ -127,7 +131,7 @@ def _attempt(directory: Path, spec: Spec, journal: Journal, control: Control, po
         position.request = control.look().checkpoint
         journal.append(announcement(loaded.checkpoint, position.request))
 
-    recipe = recipes.load(spec.recipe, spec.settings)
+    recipe = recipes.load(declared, spec.settings)
     place = device.set_up(spec.profile)
     if place.notice:
         _notice(journal, "warning", place.notice)
@@ -141,7 +145,7 @@ def _attempt(directory: Path, spec: Spec, journal: Journal, control: Control, po
     if state is None:
         recipe.initialise(model, torch.from_numpy(dataset.train.images[training[:_INITIAL_IMAGES]]))
     optimizer = place.optimizer(recipe.optimizer(model))
-    fingerprint = device.fingerprint(spec.profile) | _content_fingerprint(spec.recipe, config, dataset)
+    fingerprint = device.fingerprint(spec.profile) | _content_fingerprint(declared, config, dataset)
     origin = checkpoint.Origin(spec.job_id, spec.recipe, spec.data, asdict(config), asdict(spec.profile))
     approximate: list[str] = []
     if loaded and state:
@@ -271,11 +275,11 @@ def _split(dataset: Dataset, config: TrainingConfig, journal: Journal) -> tuple[
     return training, validation
 
 
-def _content_fingerprint(name: str, config: TrainingConfig, dataset: Dataset) -> dict[str, str]:
+def _content_fingerprint(declared: Declaration, config: TrainingConfig, dataset: Dataset) -> dict[str, str]:
     settings = {key: value for key, value in asdict(config).items() if key not in _WITHOUT_EFFECT_ON_BITS}
     text = json.dumps(settings, sort_keys=True)
     return {
-        "recipe": name,
+        "recipe": declared.identity or declared.name,
         "settings": hashlib.sha256(text.encode()).hexdigest(),
         "data": dataset.content_sha256,
     }
@@ -295,7 +299,7 @@ def _differing(before: State, now: Mapping[str, str | int], settings: Mapping[st
 
 def _short(value: object) -> str:
     text = "unknown" if value is None else str(value)
-    return text if len(text) < 64 else text[:12]  # a SHA-256 as people write it
+    return re.sub("[0-9a-f]{64}", lambda sha256: sha256[0][:12], text)  # as people write a SHA-256
 
 
 def _notice(journal: Journal, severity: Literal["info", "warning"], message: str) -> None:

@@ -50,6 +50,7 @@ class Reason(enum.StrEnum):
     INVALID_NAME = "INVALID_NAME"
     NAME_TAKEN = "NAME_TAKEN"
     BAD_DATA = "BAD_DATA"
+    BAD_RECIPE = "BAD_RECIPE"
     TOO_LARGE = "TOO_LARGE"
     SOCKET_PATH_TOO_LONG = "SOCKET_PATH_TOO_LONG"
     JOB_NOT_FOUND = "JOB_NOT_FOUND"
@@ -87,6 +88,7 @@ _TABLE: dict[Reason, tuple[str, ExitCode]] = {
     Reason.INVALID_NAME: ("INVALID_ARGUMENT", ExitCode.USAGE),
     Reason.NAME_TAKEN: ("ALREADY_EXISTS", ExitCode.USAGE),
     Reason.BAD_DATA: ("INVALID_ARGUMENT", ExitCode.USAGE),
+    Reason.BAD_RECIPE: ("INVALID_ARGUMENT", ExitCode.USAGE),
     Reason.TOO_LARGE: ("RESOURCE_EXHAUSTED", ExitCode.USAGE),
     Reason.SOCKET_PATH_TOO_LONG: ("INVALID_ARGUMENT", ExitCode.USAGE),
     Reason.JOB_NOT_FOUND: ("NOT_FOUND", ExitCode.NOT_FOUND),

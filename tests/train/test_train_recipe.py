@@ -83,7 +83,7 @@ def test_a_setting_out_of_bounds_is_refused_in_one_sentence(name: str, value: ob
 
 def test_an_unknown_recipe_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(M1Error, match='there is no recipe "cifer": did you mean "cifar"'):
-        recipes.load("cifer", {})
+        recipes.declaration("cifer")
 
 
 def test_the_learning_rate_falls_along_a_cosine_over_the_epochs() -> None:

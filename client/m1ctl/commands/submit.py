@@ -22,7 +22,14 @@ _SWITCH = {"true": True, "false": False, "on": True, "off": False}
 
 def submit(
     context: typer.Context,
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="m1ctl recipes lists them.", show_default=False)],
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            metavar="RECIPE",
+            help="m1ctl recipes lists them; or a file of your own, as ./mine.py or ./mine.py:Class.",
+            show_default=False,
+        ),
+    ],
     data: Annotated[
         str | None,
         typer.Option(help="A data set's name, or a folder or tar of images; else the recipe's.", show_default=False),
@@ -65,6 +72,7 @@ def submit(
     from m1.v1 import job_pb2
 
     from m1ctl.preparing import PrepareView
+    from m1ctl.requests import recipe_named
 
     check_not_empty("name", name, "leave --name out, and the job gets one")
     check_not_empty("from", from_checkpoint, "name a checkpoint, or leave --from out to begin anew")
@@ -80,6 +88,7 @@ def submit(
                 value=epochs,
             )
         given["epochs"] = epochs
+    wanted = recipe_named(recipe)
     wanted_profile = parse_profile(parse_pairs("--profile", profile or ()))
     with session_of(context).connect() as client:
         source = data_source(client, data) if data is not None else ""
@@ -94,7 +103,7 @@ def submit(
         }
 
         def send(*, validate_only: bool) -> job_pb2.Job:
-            return client.submit(recipe, request_id=request_id or "", validate_only=validate_only, **asked)  # type: ignore[arg-type]
+            return client.submit(wanted, request_id=request_id or "", validate_only=validate_only, **asked)  # type: ignore[arg-type]
 
         checked = send(validate_only=True)
         if checked.spec.data:

@@ -21,7 +21,7 @@ from m1d.recipes import Recipes
 from m1d.states import JobState
 from m1d.store import Store
 from m1d.submission import Request, check
-from m1d.translate import job_to_proto, state_from_proto
+from m1d.translate import given_file, job_to_proto, state_from_proto
 from m1d.verbs import Verbs
 
 # How soon a follower sees what a training process printed.
@@ -56,6 +56,7 @@ class JobService(job_pb2_grpc.JobServiceServicer):
             retries=request.spec.retries if request.spec.HasField("retries") else None,
             from_checkpoint=request.spec.from_checkpoint,
             request_id=request.request_id,
+            file=given_file(request.spec.recipe_file) if request.spec.HasField("recipe_file") else None,
         )
         seed = self._verbs.find_seed(asked.from_checkpoint)
         submission = await check(asked, seed, self._recipes, self._home.data, self._default_profile)

@@ -1,0 +1,230 @@
+"""A recipe that is not m1d's own: a class of a user's file, or of an installed package, as a Declaration.
+
+A file is read, its hash is verified, and exactly what was verified is run: no cached bytecode of another version. What
+is wrong with it is a BAD_RECIPE that names the file as its owner calls it, and the line in it.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.metadata
+import inspect
+import sys
+import traceback
+import types
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, get_type_hints
+
+from m1.errors import M1Error, Reason, nearest
+from m1.installed import GROUP, InstalledRecipe
+from m1.settings import Setting, check
+
+from m1train.config import KINDS, Config, Declaration, TrainingConfig, declared, resolved
+
+if TYPE_CHECKING:
+    from m1train.recipe import AnyRecipe
+
+# The module that a user's file becomes; dataclasses and pickles look it up by this name.
+_MODULE = "own_recipe"
+
+
+@dataclass(frozen=True)
+class OwnFile:
+    """A user's file: where it is, and what its owner calls it."""
+
+    path: Path
+    name: str
+
+    def bad(self, problem: str, hint: str, line: int | None = None) -> M1Error:
+        """The error that says what is wrong with it, and where."""
+        where = f"{self.name}:{line}" if line else self.name
+        return M1Error(Reason.BAD_RECIPE, f"{where}: {problem}", hint, field="recipe_file", value=self.name)
+
+    def line(self, error: BaseException) -> int | None:
+        """The innermost line of the file that an error came through."""
+        if isinstance(error, SyntaxError) and error.filename == str(self.path):
+            return error.lineno
+        lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(self.path)]
+        return lines[-1] if lines else None
+
+    @contextmanager
+    def blamed(self, doing: str) -> Iterator[None]:
+        """Turn whatever the file's code raises inside into the error that says so: "mine.py:7: cannot ... (...)".
+
+        Raises:
+            M1Error: BAD_RECIPE.
+        """
+        try:
+            yield
+        except M1Error:
+            raise
+        except (Exception, SystemExit) as error:
+            hint = "put it right and submit it again"
+            if isinstance(error, ImportError):
+                hint = "only the file itself is sent: what it imports must be installed where the daemon runs"
+            raise self.bad(f"{doing} ({last_line(error)})", hint, self.line(error)) from error
+
+
+def last_line(error: BaseException) -> str:
+    """What a traceback ends with: "ValueError: a sentence"; of a long message the first line."""
+    if isinstance(error, SyntaxError):
+        said = error.msg or ""
+    elif isinstance(error, SystemExit):
+        said = f"it ends the process with {error.code!r}"
+    else:
+        said = str(error).strip().split("\n", 1)[0]
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
+def read(file: OwnFile, class_name: str = "", sha256: str = "") -> Declaration:
+    """Run a file and declare the recipe in it; imports torch.
+
+    Args:
+        file: The file.
+        class_name: The class to take; empty: the only recipe that is there.
+        sha256: What its content must have; empty: anything.
+
+    Raises:
+        M1Error: BAD_RECIPE.
+    """
+    content = file.path.read_bytes()
+    found = hashlib.sha256(content).hexdigest()
+    if sha256 and found != sha256:
+        problem = f"its copy in the job's directory was changed (SHA-256 {found[:12]}, and not {sha256[:12]})"
+        raise file.bad(problem, "submit the job again with the file that you want")
+    module = types.ModuleType(_MODULE)
+    module.__file__ = str(file.path)
+    sys.modules[_MODULE] = module
+    with file.blamed("it cannot be imported"):
+        exec(compile(content, str(file.path), "exec", dont_inherit=True), module.__dict__)  # noqa: S102 - its purpose
+    recipe = _chosen(file, module, class_name)
+    return _declared(recipe, file, f"{recipe.__name__}@{found}")
+
+
+def rehearsed(file: OwnFile, declaration: Declaration, settings: Mapping[str, object]) -> None:
+    """Try a file's recipe with its settings.
+
+    Raises:
+        M1Error: BAD_RECIPE, or INVALID_SETTING.
+    """
+    from m1train.rehearsal import UnfitError, rehearse
+
+    config = resolved(declaration.config, settings)
+    recipe = getattr(sys.modules[_MODULE], declaration.name)
+    with file.blamed(f"the first step of {declaration.name} fails"):
+        try:
+            rehearse(recipe(config))
+        except UnfitError as error:
+            # The method may be the one that every recipe has; what it gives is then the model's doing.
+            here = (getattr(recipe, method).__code__ for method in (error.method, "model"))
+            lines = [code.co_firstlineno for code in here if code.co_filename == str(file.path)]
+            raise file.bad(str(error), "put it right and submit it again", lines[0] if lines else None) from error
+
+
+def _chosen(file: OwnFile, module: types.ModuleType, class_name: str) -> type[AnyRecipe]:
+    from m1train.recipe import Recipe
+
+    here = {
+        value.__name__: value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, Recipe) and value.__module__ == _MODULE
+    }
+    if not here:
+        raise file.bad(
+            "there is no recipe in it",
+            "a recipe is a class that derives from m1train.recipe.Recipe; m1ctl recipes new FILE writes one",
+        )
+    if class_name and class_name not in here:
+        raise file.bad(f'there is no recipe "{class_name}" in it', nearest(class_name, here))
+    if not class_name and len(here) > 1:
+        raise file.bad(f"there are {len(here)} recipes in it", f"choose one with {' or '.join(_calls(file, here))}")
+    return here[class_name] if class_name else next(iter(here.values()))
+
+
+def _calls(file: OwnFile, names: Iterable[str]) -> list[str]:
+    return [f"{file.name}:{name}" for name in names]
+
+
+def of_package(installed: InstalledRecipe) -> Declaration:
+    """The recipe of an entry point; imports its package.
+
+    Raises:
+        M1Error: BAD_RECIPE.
+    """
+    from m1train.recipe import Recipe
+
+    # What is wrong with a package is said with the package's name; it has no one file.
+    package = OwnFile(Path(), f"{installed.package} {installed.version}")
+    with package.blamed(f"{installed.value} cannot be imported"):
+        found = importlib.metadata.EntryPoint(installed.name, installed.value, GROUP).load()
+    if not (isinstance(found, type) and issubclass(found, Recipe)):
+        raise package.bad(f"{installed.value} is no class that derives from m1train.recipe.Recipe", "tell its author")
+    return _declared(found, package, f"{installed.name}@{package.name}", installed)
+
+
+def _declared(
+    recipe: type[AnyRecipe], file: OwnFile, identity: str, installed: InstalledRecipe | None = None
+) -> Declaration:
+    with file.blamed("its Config cannot be read"):
+        wrong = wrong_setting(recipe.Config)
+    if wrong:
+        name, problem, hint = wrong
+        raise file.bad(problem, hint, _line_of(file, name))
+    return Declaration(
+        name=installed.name if installed else recipe.__name__,
+        summary=inspect.cleandoc(recipe.__doc__ or "It has no docstring.").split("\n", 1)[0],
+        default_data=recipe.default_data,
+        config=recipe.Config,
+        implementation=f"{recipe.__module__}:{recipe.__qualname__}",
+        package=installed.package if installed else "",
+        identity=identity,
+    )
+
+
+def wrong_setting(config: type[Config]) -> tuple[str, str, str] | None:
+    """The first thing that is wrong with a Config: the name in it, the problem, and the way out; None: it is good."""
+    name = getattr(config, "__name__", "Config")
+    if not (isinstance(config, type) and issubclass(config, TrainingConfig)):
+        return name, f"{name} does not derive from TrainingConfig", f"write it as class {name}(TrainingConfig)"
+    if inspect.get_annotations(config) and "__dataclass_fields__" not in vars(config):
+        return name, f"{name} is no dataclass", "put @dataclass(frozen=True, kw_only=True) above it"
+    kinds = get_type_hints(config)
+    for field in fields(config):
+        word = getattr(kinds[field.name], "__name__", str(kinds[field.name]))
+        example = f'{field.name}: {word} = setting(DEFAULT, "What it is.", minimum=..., maximum=...)'
+        if kinds[field.name] not in KINDS:
+            return field.name, f"the setting {field.name} is of the type {word}", "a setting is int, float, bool or str"
+        if not field.metadata:
+            return field.name, f"the setting {field.name} has no bounds", f"declare it as {example}"
+    for setting in declared(config):
+        problem = _wrong_declaration(setting)
+        if problem:
+            return setting.name, f"the setting {setting.name} {problem}", 'setting(DEFAULT, "...", minimum=, maximum=)'
+    return None
+
+
+def _wrong_declaration(setting: Setting) -> str:
+    if setting.kind in {"int", "float"} and (setting.minimum is None or setting.maximum is None):
+        return "has no bounds" if setting.minimum is setting.maximum else "has only one bound"
+    if not setting.summary:
+        return "has no sentence that says what it is"
+    try:
+        check(setting, setting.default)
+    except M1Error as error:
+        return f"has a default that it does not take: {error}"
+    return ""
+
+
+def _line_of(file: OwnFile, name: str) -> int | None:
+    """The line where a file declares a class or an annotated name; None for a package."""
+    if not file.path.is_file():
+        return None
+    for node in ast.walk(ast.parse(file.path.read_bytes())):
+        named = node.target if isinstance(node, ast.AnnAssign) else node
+        if isinstance(named, (ast.ClassDef, ast.Name)) and name == getattr(named, "id", getattr(named, "name", "")):
+            return named.lineno
+    return None
