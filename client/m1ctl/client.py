@@ -455,6 +455,12 @@ class Client:
                 on_progress(response.progress)
         raise M1Error(Reason.INTERNAL, f'the daemon ended the reading of data "{source}" without a data set')
 
+    def delete_dataset(self, name: str) -> int:
+        """Remove a data set from the daemon's cache, all its versions; the bytes that this freed."""
+        request = build(dataset_pb2.DeleteDatasetRequest, name=name)
+        response: dataset_pb2.DeleteDatasetResponse = self.connection.unary(self._datasets.DeleteDataset, request)
+        return response.freed_bytes
+
     # The daemon
 
     def system_info(self, timeout_s: float | None = None) -> system_pb2.GetSystemInfoResponse:

@@ -140,7 +140,7 @@ class Daemon:
         event_pb2_grpc.add_EventServiceServicer_to_server(EventService(store, hub, verbs, self._live), server)
         metric_pb2_grpc.add_MetricServiceServicer_to_server(MetricService(store, verbs), server)
         recipe_pb2_grpc.add_RecipeServiceServicer_to_server(RecipeService(self._recipes), server)
-        dataset_pb2_grpc.add_DatasetServiceServicer_to_server(DatasetService(home), server)
+        dataset_pb2_grpc.add_DatasetServiceServicer_to_server(DatasetService(home, store), server)
         system = SystemService(home, store, self._topology, self._default_profile, self._live, self._shutdown)
         system_pb2_grpc.add_SystemServiceServicer_to_server(system, server)
         healthy = health.aio.HealthServicer()

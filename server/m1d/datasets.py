@@ -1,17 +1,20 @@
-"""Reading a data set into the cache, in a process of its own, with progress."""
+"""Reading a data set into the cache, in a process of its own, with progress; and removing one."""
 
 from __future__ import annotations
 
 import itertools
 import json
+import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from m1.datasets import CachedDataset, check_source
-from m1.errors import M1Error, Reason
+from m1.datasets import ABANDONED, CachedDataset, cached_datasets, check_source, dataset_directories
+from m1.errors import M1Error, Reason, nearest
 from m1.paths import Home
 
 from m1d.process import Tool, training_environment
+from m1d.states import FINAL, JobState
+from m1d.store import Store
 from m1d.submission import check_name
 
 # One file for standard error each, however many are read at a time.
@@ -25,6 +28,36 @@ class ReadProgress:
     phase: str
     done: int
     total: int
+
+
+def delete(home: Home, store: Store, name: str) -> int:
+    """Remove every version of a data set from the cache; the bytes that it took.
+
+    A training process that has one open keeps it until it ends. A directory that is being removed bears the name of an
+    abandoned one, which the next reading of a data set removes should this process die.
+
+    Raises:
+        M1Error: DATASET_NOT_FOUND, or WRONG_STATE while a job that is not over wants it.
+    """
+    directories = dataset_directories(home.data, name)
+    if not directories:
+        known = [dataset.name for dataset in cached_datasets(home.data)]
+        message = f'the data set "{name}" is not in the cache'
+        raise M1Error(Reason.DATASET_NOT_FOUND, message, nearest(name, known), field="name", value=name)
+    for job in store.jobs(set(JobState) - FINAL):
+        if job.data == name:
+            message = f'the data set "{name}" cannot be deleted while {job.id} ({job.name}) is {job.state.value}'
+            hint = f"m1ctl cancel {job.name} ends it first"
+            raise M1Error(Reason.WRONG_STATE, message, hint, field="name", value=name)
+    freed_bytes = 0
+    for directory in directories:
+        freed_bytes += sum(file.stat().st_size for file in directory.iterdir())
+        trash = directory.with_name(f"{ABANDONED}-{directory.name}")
+        if trash.exists():  # of a deletion that died in the middle
+            shutil.rmtree(trash)
+        directory.rename(trash)
+        shutil.rmtree(trash)
+    return freed_bytes
 
 
 async def prepare(home: Home, source: str, name: str) -> AsyncIterator[ReadProgress | CachedDataset]:

@@ -20,6 +20,8 @@ BUILT_IN = {
     "cifar10": "CIFAR-10, torchvision's archive (170 MB download, once)",
 }
 MANIFEST = "dataset.json"
+# What a directory of the cache is called, with a dash and more, while it is being made or removed.
+ABANDONED = ".building"
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,18 @@ def cached_datasets(data_root: Path) -> list[CachedDataset]:
         if known is None or known.create_time < dataset.create_time:
             found[dataset.name] = dataset
     return [found[name] for name in sorted(found)]
+
+
+def dataset_directories(data_root: Path, name: str) -> list[Path]:
+    """The directories of every version of a data set in the cache."""
+    found = []
+    for manifest in sorted(data_root.glob(f"[!.]*/{MANIFEST}")):
+        try:
+            if json.loads(manifest.read_bytes())["name"] == name:
+                found.append(manifest.parent)
+        except (ValueError, TypeError, KeyError):
+            continue  # not written by this version
+    return found
 
 
 def check_name_is_free(data_root: Path, name: str, source: str) -> None:

@@ -1,4 +1,4 @@
-"""Data sets: `m1ctl data list`, `m1ctl data import NAME PATH`."""
+"""Data sets: `m1ctl data list`, `m1ctl data import NAME PATH`, `m1ctl data delete NAME`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from m1ctl.options import Output
 from m1ctl.output import Format, put, put_json
 from m1ctl.session import check_not_empty, session_of
 
-app = typer.Typer(help="List data sets, or import one.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="List data sets, import one, delete one.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.command("list")
@@ -60,3 +60,22 @@ def import_(
             f"{dataset.name}: {dataset.train_images} images to train on, {dataset.test_images} to test,"
             f" {len(dataset.classes)} classes"
         )
+
+
+@app.command("delete")
+def delete(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="As m1ctl data list has it.", show_default=False)],
+    output: Output = Format.text,
+) -> None:
+    """Remove a data set from the daemon's cache, with earlier versions; where it was read from stays."""
+    from m1.units import format_bytes
+    from m1.v1 import dataset_pb2
+
+    check_not_empty("name", name, "m1ctl data list has the names")
+    with session_of(context).connect() as client:
+        freed_bytes = client.delete_dataset(name)
+    if output is Format.json:
+        put_json(dataset_pb2.DeleteDatasetResponse(freed_bytes=freed_bytes))
+    else:
+        put(f"deleted {name}: {format_bytes(freed_bytes)} freed")

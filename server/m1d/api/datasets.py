@@ -9,15 +9,17 @@ from m1.datasets import BUILT_IN, CachedDataset, cached_datasets
 from m1.paths import Home
 from m1.v1 import dataset_pb2, dataset_pb2_grpc
 
-from m1d.datasets import ReadProgress, prepare
+from m1d.datasets import ReadProgress, delete, prepare
+from m1d.store import Store
 from m1d.translate import timestamp
 
 
 class DatasetService(dataset_pb2_grpc.DatasetServiceServicer):
     """See proto/m1/v1/dataset.proto."""
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, home: Home, store: Store) -> None:
         self._home = home
+        self._store = store
 
     async def ListDatasets(
         self, request: dataset_pb2.ListDatasetsRequest, context: Any
@@ -36,6 +38,12 @@ class DatasetService(dataset_pb2_grpc.DatasetServiceServicer):
                 yield dataset_pb2.PrepareDatasetResponse(progress=progress)
             else:
                 yield dataset_pb2.PrepareDatasetResponse(dataset=_dataset(said))
+
+    async def DeleteDataset(
+        self, request: dataset_pb2.DeleteDatasetRequest, context: Any
+    ) -> dataset_pb2.DeleteDatasetResponse:
+        freed_bytes = delete(self._home, self._store, request.name)
+        return dataset_pb2.DeleteDatasetResponse(freed_bytes=freed_bytes)
 
 
 def _dataset(dataset: CachedDataset) -> dataset_pb2.Dataset:

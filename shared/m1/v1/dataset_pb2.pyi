@@ -52,6 +52,18 @@ class PrepareDatasetResponse(_message.Message):
     dataset: Dataset
     def __init__(self, progress: _Optional[_Union[PrepareProgress, _Mapping]] = ..., dataset: _Optional[_Union[Dataset, _Mapping]] = ...) -> None: ...
 
+class DeleteDatasetRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class DeleteDatasetResponse(_message.Message):
+    __slots__ = ("freed_bytes",)
+    FREED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    freed_bytes: int
+    def __init__(self, freed_bytes: _Optional[int] = ...) -> None: ...
+
 class PrepareProgress(_message.Message):
     __slots__ = ("phase", "done", "total")
     PHASE_FIELD_NUMBER: _ClassVar[int]

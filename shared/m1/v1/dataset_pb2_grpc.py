@@ -45,6 +45,11 @@ class DatasetServiceStub(object):
                 request_serializer=m1_dot_v1_dot_dataset__pb2.PrepareDatasetRequest.SerializeToString,
                 response_deserializer=m1_dot_v1_dot_dataset__pb2.PrepareDatasetResponse.FromString,
                 _registered_method=True)
+        self.DeleteDataset = channel.unary_unary(
+                '/m1.v1.DatasetService/DeleteDataset',
+                request_serializer=m1_dot_v1_dot_dataset__pb2.DeleteDatasetRequest.SerializeToString,
+                response_deserializer=m1_dot_v1_dot_dataset__pb2.DeleteDatasetResponse.FromString,
+                _registered_method=True)
 
 
 class DatasetServiceServicer(object):
@@ -65,6 +70,14 @@ class DatasetServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DeleteDataset(self, request, context):
+        """Removes what was read under a name from the cache, earlier versions too; its source stays. Not while a job that
+        is not over wants it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DatasetServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -77,6 +90,11 @@ def add_DatasetServiceServicer_to_server(servicer, server):
                     servicer.PrepareDataset,
                     request_deserializer=m1_dot_v1_dot_dataset__pb2.PrepareDatasetRequest.FromString,
                     response_serializer=m1_dot_v1_dot_dataset__pb2.PrepareDatasetResponse.SerializeToString,
+            ),
+            'DeleteDataset': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteDataset,
+                    request_deserializer=m1_dot_v1_dot_dataset__pb2.DeleteDatasetRequest.FromString,
+                    response_serializer=m1_dot_v1_dot_dataset__pb2.DeleteDatasetResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -134,6 +152,33 @@ class DatasetService(object):
             '/m1.v1.DatasetService/PrepareDataset',
             m1_dot_v1_dot_dataset__pb2.PrepareDatasetRequest.SerializeToString,
             m1_dot_v1_dot_dataset__pb2.PrepareDatasetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteDataset(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/m1.v1.DatasetService/DeleteDataset',
+            m1_dot_v1_dot_dataset__pb2.DeleteDatasetRequest.SerializeToString,
+            m1_dot_v1_dot_dataset__pb2.DeleteDatasetResponse.FromString,
             options,
             channel_credentials,
             insecure,
