@@ -52,8 +52,12 @@ class OwnFile:
         return lines[-1] if lines else None
 
     @contextmanager
-    def blamed(self, doing: str) -> Iterator[None]:
+    def blamed(self, doing: str, otherwise: int | None = None) -> Iterator[None]:
         """Turn whatever the file's code raises inside into the error that says so: "mine.py:7: cannot ... (...)".
+
+        Args:
+            doing: What fails.
+            otherwise: The line to name when the error came through none of the file's.
 
         Raises:
             M1Error: BAD_RECIPE.
@@ -66,7 +70,7 @@ class OwnFile:
             hint = "put it right and submit it again"
             if isinstance(error, ImportError):
                 hint = "only the file itself is sent: what it imports must be installed where the daemon runs"
-            raise self.bad(f"{doing} ({last_line(error)})", hint, self.line(error)) from error
+            raise self.bad(f"{doing} ({last_line(error)})", hint, self.line(error) or otherwise) from error
 
 
 def last_line(error: BaseException) -> str:
@@ -115,7 +119,7 @@ def rehearsed(file: OwnFile, declaration: Declaration, settings: Mapping[str, ob
 
     config = resolved(declaration.config, settings)
     recipe = getattr(sys.modules[_MODULE], declaration.name)
-    with file.blamed(f"the first step of {declaration.name} fails"):
+    with file.blamed(f"the first step of {declaration.name} fails", _line_of(file, declaration.name)):
         try:
             rehearse(recipe(config))
         except UnfitError as error:

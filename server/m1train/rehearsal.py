@@ -1,7 +1,7 @@
 """The first step of a recipe, before anything is queued: on a few random images, as the engine does it.
 
 A model for ten classes is built, learns from two images, is evaluated on them, and what a checkpoint holds is taken
-from it and put back. In float32 and with one thread: how the machine runs it later makes no difference here.
+from it and put back. In float32, on the CPU: how the machine runs it later makes no difference here.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def rehearse(recipe: AnyRecipe) -> None:
         UnfitError: a method of the recipe gave what the engine does not take.
         Exception: whatever the recipe raises.
     """
-    place = device.set_up(Profile())
+    place = device.place(Profile())
     config = recipe.config
     draw = Draw(config.seed, 0, np.arange(_IMAGES, dtype=np.uint64))
     pixels = draw.uniforms(Stream.AUGMENTATION, 32 * 32 * 3) * 256
