@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,6 +86,10 @@ class Feed:
             if coming not in self._ready:
                 self._ready[coming] = self._thread.submit(self._prepare, coming)
         return self._ready.pop(step).result()
+
+    def rest(self) -> None:
+        """Return when nothing is being prepared."""
+        wait(self._ready.values())
 
     def close(self) -> None:
         """End the thread, and forget what it has prepared."""

@@ -104,10 +104,15 @@ def _attempt(directory: Path, spec: Spec, journal: Journal, control: Control, po
     from m1train.training_state import restore
 
     declared = recipes.declaration_of_job(directory, spec)
-    if declared.measures:
+    if declared.measures or spec.purpose == "tune":
         journal.append(Started(os.getpid(), None))
+        measured = recipes.load(declared, spec.settings)
         device.set_up(spec.profile)
-        recipes.load(declared, spec.settings).measure(Desk(spec.profile, control, journal))
+        if spec.purpose == "tune":
+            from m1train.tune import Tuning
+
+            measured = Tuning(measured, spec.profile, spec.fixed)
+        measured.measure(Desk(spec.profile, control, journal))
         return
     checkpoints_path(directory).mkdir(mode=0o700, exist_ok=True)
     checkpoint.remove_temporary(directory)

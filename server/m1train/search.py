@@ -22,8 +22,8 @@ from m1train.trials import Estimate, median_interval, paired_ratio
 LEAST_PAIRS, MOST_PAIRS = 3, 10
 # A difference that is worth neither another trial nor another choice.
 _NO_DIFFERENCE = 0.02
-# Six are the least that bound a median.
-FINAL_PAIRS = 7
+# Six are the least that bound a median; where a trial takes very long, there is no time for more than three.
+FINAL_PAIRS, LEAST_FINAL_PAIRS = 7, 3
 # The part of the time after which nothing new is tried: the rest is for the final trials.
 _SEARCHING = 0.8
 
@@ -39,13 +39,17 @@ class Search:
     trial: Callable[[Profile, int], tuple[float, bool]]
     """Makes a trial of a profile: the seconds that an image takes, and whether the trial before it was long ago, so
     that the two are no pair. The same number stands for the same images. Raises CannotTryError."""
+    forget: Callable[[Profile], None]
+    """Is told which profile needs no more trials for now."""
     spent_s: Callable[[], float]
     """How long all trials took so far."""
     budget_s: float
     alternatives: Callable[[str, Profile], Sequence[tuple[Profile, str]]]
     """What to try for a field in the place of a profile, and why not, where it cannot be."""
     publish: Callable[[Search, str], None] = lambda _search, _phase: None
-    """Is told before each comparison what it is about, and after the last one with ""."""
+    """Is told before each comparison what it is about."""
+    comparisons: int = 0
+    """Begun so far, the last one with the default included."""
     findings: list[Finding] = field(default_factory=list)
     best: Profile = field(default_factory=Profile)
 
@@ -62,7 +66,6 @@ class Search:
             else:
                 self._choose(name)
         self._confirm(start)
-        self.publish(self, "")
 
     def chosen(self) -> list[Finding]:
         """What was found, with what the best profile has of it marked."""
@@ -83,16 +86,24 @@ class Search:
             if problem:
                 self._find(name, value, note=f"not measured: {problem}")
                 continue
-            self.publish(self, f"{name} {_word(value)}")
+            self._begin(f"{name} {_word(value)}")
             try:
                 ratio = self._compare(profile)
             except CannotTryError as error:
                 self._find(name, value, note=f"not measured: {error}")
+                self.forget(profile)
                 continue
             self._find(name, value, ratio, note=f"against {_word(against)}")
             if ratio.low is not None and ratio.low > 1 and ratio.value > 1 + _NO_DIFFERENCE:
+                self.forget(self.best)
                 self.best = profile
                 offered = [it for it in self.alternatives(name, self.best) if getattr(it[0], name) not in tried]
+            else:
+                self.forget(profile)
+
+    def _begin(self, phase: str) -> None:
+        self.comparisons += 1
+        self.publish(self, phase)
 
     def _compare(self, other: Profile) -> Estimate:
         """How many times as fast as the best one another profile is."""
@@ -121,16 +132,21 @@ class Search:
 
     def _confirm(self, start: Profile) -> None:
         """Measure the first profile against the best one."""
-        self.publish(self, "the default against the choice" if self.best != start else "the default")
+        self._begin("the choice against the default" if self.best != start else "the default")
         before: list[float] = []
         after: list[float] = []
-        for number in range(FINAL_PAIRS):
+        began, count, number = self.spent_s(), FINAL_PAIRS, 0
+        while number < count:
             if self.best == start:
                 before.append(self.trial(start, number)[0])
             else:
                 pair = self._pair(start, self.best, number)
                 before.append(pair[0])
                 after.append(pair[1])
+            number += 1
+            if number == 1:
+                affordable = (self.budget_s - began) / (self.spent_s() - began)
+                count = max(LEAST_FINAL_PAIRS, min(FINAL_PAIRS, int(affordable)))
         self._rate("default", "images/s with the default", before)
         if after:
             self._rate("tuned", "images/s with the choice", after)

@@ -62,6 +62,10 @@ class Steps:
         """End what prepares batches ahead."""
         self._feed.close()
 
+    def rest(self) -> None:
+        """Return when nothing is being prepared."""
+        self._feed.rest()
+
     def train(self, step: int, before_change: Callable[[], None] = lambda: None) -> Trained:
         """Train on the batch of a step, counted from 0; `before_change` is called when the weights are about to change.
 

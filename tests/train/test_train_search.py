@@ -39,6 +39,7 @@ class Bench:
 def search(bench: Bench, fixed: tuple[str, ...] = (), budget_s: float = 1000, machine: Machine = MACHINE) -> Search:
     found = Search(
         bench.trial,
+        lambda profile: None,
         lambda: bench.spent,
         budget_s,
         lambda name, now: [(choice.profile, choice.problem) for choice in choices(name, now, machine)],
@@ -131,6 +132,7 @@ def test_a_pair_that_was_torn_apart_is_made_again() -> None:
 
     found = Search(
         trial,
+        lambda profile: None,
         lambda: bench.spent,
         1000,
         lambda name, now: [(choice.profile, choice.problem) for choice in choices(name, now, MACHINE)],

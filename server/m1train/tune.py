@@ -1,0 +1,252 @@
+"""`m1ctl tune`: which profile trains a recipe fastest on this machine, measured with the recipe's own steps.
+
+It trains on random images, with a learning rate of 0, so that what is computed stays finite however long it goes on; no
+data set is needed, and nothing is learnt. All candidates live in this process, the best one so far and the one that is
+tried: what a profile sets for the whole process is set before each trial.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib.metadata
+import logging
+import math
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import psutil
+import torch
+from m1.errors import M1Error
+from m1.jobdir import Profile, Want
+
+from m1train import device
+from m1train.batches import Batches
+from m1train.choices import FIELDS, choices, read_machine
+from m1train.control import Control, Leave
+from m1train.dataset.cache import Split
+from m1train.measurement import Desk
+from m1train.randomness import Draw, Stream, initial_weights
+from m1train.recipe import AnyRecipe
+from m1train.search import CannotTryError, Search
+from m1train.steps import Steps
+
+log = logging.getLogger(__name__)
+
+BUDGET_S = 180.0
+"""For all trials together, the making of the candidates included."""
+_TRIAL_S = 0.5
+_MOST_STEPS = 200
+_WARM_UP_STEPS = 2
+_COMPILE_LIMIT_S = 60.0
+_COMPILE_LOOK_S = 0.5
+_IMAGES, _CLASSES = 256, 10
+# Trials are spread over the whole training, of which a recipe may make the parts unlike: by the golden ratio, so that
+# any number of them is spread evenly.
+_SPREAD = (math.sqrt(5) - 1) / 2
+
+
+class Tuning:
+    """A measurement of the profiles of a recipe."""
+
+    def __init__(self, recipe: AnyRecipe, profile: Profile, fixed: Sequence[str], budget_s: float = BUDGET_S) -> None:
+        """`profile` is where it starts, and what it compares with; `fixed` are the fields that stay as they are."""
+        self._recipe = recipe
+        self._start = replace(profile, origin="")
+        self._fixed = fixed
+        self._budget_s = budget_s
+
+    def measure(self, desk: Desk) -> None:
+        """See m1train.measurement.Measurement."""
+        machine = read_machine(self._start)
+        trials = _Trials(self._recipe, desk)
+        power = _power()
+
+        def alternatives(name: str, now: Profile) -> list[tuple[Profile, str]]:
+            found = [(choice.profile, choice.problem) for choice in choices(name, now, machine)]
+            return [it for it in found if all(getattr(it[0], f) == getattr(self._start, f) for f in self._fixed)]
+
+        desk.plan(sum(not problem for name in FIELDS for _, problem in alternatives(name, self._start)) + 1)
+        desk.phase("warm up")
+
+        def publish(search: Search, phase: str) -> None:
+            if search.comparisons > 1:
+                desk.part_done({"tune/images_per_s": trials.rates[search.best]})
+            if desk.done == desk.total:
+                desk.plan(desk.total + 1)
+            desk.phase(phase)
+            desk.found(search.chosen())
+
+        search = Search(
+            trials.trial,
+            trials.forget,
+            lambda: trials.spent_s,
+            self._budget_s,
+            alternatives,
+            publish,
+        )
+        try:
+            search.run(self._start, FIELDS, self._fixed)
+        except CannotTryError as error:
+            raise error.__cause__ or error from None
+        finally:
+            trials.close()
+        conditions = {
+            "torch": importlib.metadata.version("torch"),
+            "power": power if power == _power() else "unknown",
+        }
+        desk.found(search.chosen(), search.best, conditions)
+        desk.part_done({"tune/images_per_s": trials.rates[search.best]})
+        for finding in search.chosen():
+            log.info("%s: %s %s %s", finding.title, finding.value, finding.unit, finding.note)
+
+
+class _Trials:
+    """Short trainings under different profiles."""
+
+    def __init__(self, recipe: AnyRecipe, desk: Desk) -> None:
+        self.spent_s = 0.0
+        self.rates: dict[Profile, float] = {}
+        """Images a second of each profile's last trial."""
+        self._recipe = recipe
+        self._desk = desk
+        config = recipe.config
+        self._batch_size: int = config.batch_size
+        draw = Draw(config.seed, 0, np.arange(_IMAGES, dtype=np.uint64))
+        noise = draw.uniforms(Stream.AUGMENTATION, 32 * 32 * 3) * 256
+        images = noise.astype(np.uint8).reshape(_IMAGES, 32, 32, 3)
+        self._split = Split(images, np.arange(_IMAGES, dtype=np.int64) % _CLASSES)
+        # As many batches an epoch as indices of them take little memory.
+        n_batches = min(64, max(4, 2**18 // config.batch_size))
+        indices = np.arange(n_batches * config.batch_size, dtype=np.int64) % _IMAGES
+        self._batches = Batches(self._split, indices, config.batch_size, config.seed)
+        self._candidates: dict[Profile, Steps] = {}
+        self._n_steps = 0
+
+    def trial(self, profile: Profile, number: int) -> tuple[float, bool]:
+        """See m1train.search.Search.trial."""
+        held = self._desk.heed()
+        began = time.perf_counter()
+        try:
+            steps = self._candidate(profile)
+            device.switch(profile)
+            seconds = self._timed(steps, profile, self._place(number), self._n_steps)
+        except Leave:
+            raise
+        except Exception as error:
+            raise CannotTryError(_words(error)) from error
+        finally:
+            self.spent_s += time.perf_counter() - began
+        self.rates[profile] = 1 / seconds
+        return seconds, held
+
+    def forget(self, profile: Profile) -> None:
+        """Free what a profile that is tried no more holds."""
+        steps = self._candidates.pop(profile, None)
+        if steps:
+            steps.close()
+        del steps
+        gc.collect()
+
+    def close(self) -> None:
+        """Forget them all."""
+        for profile in list(self._candidates):
+            self.forget(profile)
+
+    def _place(self, number: int) -> int:
+        """The first step of a trial."""
+        total = self._recipe.config.epochs * self._batches.steps_per_epoch
+        return int(number * _SPREAD % 1 * max(1, total - self._n_steps - 1))
+
+    def _candidate(self, profile: Profile) -> Steps:
+        if profile not in self._candidates:
+            device.switch(profile)
+            with _compile_limit(self._desk.control) if profile.compile else contextlib.nullcontext():
+                self._candidates[profile] = self._made(profile)
+        return self._candidates[profile]
+
+    def _made(self, profile: Profile) -> Steps:
+        """A candidate that has compiled and allocated what its steps need."""
+        place = device.place(profile)
+        with initial_weights(self._recipe.config.seed):
+            model = self._recipe.model(_CLASSES)
+        model = place.model(model)
+        self._recipe.initialise(model, torch.from_numpy(self._split.images))
+        optimizer = place.optimizer(self._recipe.optimizer(model))
+        for group in optimizer.param_groups:
+            group["initial_lr"] = 0.0
+        steps = Steps(self._recipe, place, model, optimizer, self._batches)
+        try:
+            for _ in range(_WARM_UP_STEPS):
+                step_s = self._timed(steps, profile, 0, 1) * self._batch_size
+        except BaseException:
+            steps.close()
+            raise
+        if not self._n_steps:
+            total = self._recipe.config.epochs * self._batches.steps_per_epoch
+            self._n_steps = max(1, min(round(_TRIAL_S / step_s), _MOST_STEPS, total - 1))
+        return steps
+
+    def _timed(self, steps: Steps, profile: Profile, first: int, n: int) -> float:
+        """The seconds that an image takes, in n steps."""
+        if profile.prefetch:  # until what is prepared ahead is ahead
+            steps.train(first)
+            first += 1
+        began = time.perf_counter()
+        for step in range(first, first + n):
+            steps.train(step)
+        if profile.device == "cuda":
+            torch.cuda.synchronize()
+        elif profile.device == "mps":
+            torch.mps.synchronize()
+        seconds = time.perf_counter() - began
+        steps.rest()
+        return seconds / (n * self._batch_size)
+
+
+@contextlib.contextmanager
+def _compile_limit(control: Control) -> Iterator[None]:
+    """Let the compiler take only so long, and end it when the daemon wants this process to go.
+
+    Raises:
+        TimeoutError: it took longer.
+        Leave: the daemon wants this process to go.
+    """
+    end = time.monotonic() + _COMPILE_LIMIT_S
+
+    def look(*_: object) -> None:
+        if control.look().want in (Want.STOP, Want.YIELD):
+            raise InterruptedError("the tuning was interrupted")
+        if time.monotonic() > end:
+            raise TimeoutError(f"compiling took more than {_COMPILE_LIMIT_S:.0f} s")
+
+    before = signal.signal(signal.SIGALRM, look)
+    signal.setitimer(signal.ITIMER_REAL, _COMPILE_LOOK_S, _COMPILE_LOOK_S)
+    try:
+        yield
+    except Exception as error:
+        torch._dynamo.reset()
+        want = control.look().want
+        if want in (Want.STOP, Want.YIELD):
+            raise Leave("stopped" if want is Want.STOP else "yielded") from error
+        if time.monotonic() > end:  # whatever the compiler made of it
+            raise TimeoutError(f"compiling took more than {_COMPILE_LIMIT_S:.0f} s") from error
+        raise
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _power() -> str:
+    battery = psutil.sensors_battery()
+    return "unknown" if battery is None else "mains" if battery.power_plugged else "battery"
+
+
+def _words(error: Exception) -> str:
+    """Why, in half a line."""
+    text = error.message if isinstance(error, M1Error) else str(error).strip().split("\n", 1)[0]
+    text = text or type(error).__name__
+    return text if len(text) <= 120 else text[:117] + "..."
