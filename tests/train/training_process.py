@@ -27,10 +27,12 @@ class Job:
     attempt: int = 0
 
     @classmethod
-    def new(cls, directory: Path, data: str, data_root: Path, *, threads: int = 1, **settings: object) -> "Job":
+    def new(
+        cls, directory: Path, data: str, data_root: Path, *, recipe: str = "cifar", threads: int = 1, **settings: object
+    ) -> "Job":
         directory.mkdir()
         values = {"batch_size": 16, "epochs": 2} | settings
-        write_spec(directory, Spec(directory.name, "cifar", data, str(data_root), values, Profile(threads=threads)))
+        write_spec(directory, Spec(directory.name, recipe, data, str(data_root), values, Profile(threads=threads)))
         return cls(directory)
 
     def want(self, want: Want, checkpoint: int = 0) -> None:

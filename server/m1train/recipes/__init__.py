@@ -20,10 +20,11 @@ from m1train import own_recipe
 from m1train.config import Declaration, resolved
 from m1train.measurements import declared
 from m1train.own_recipe import OwnFile
-from m1train.recipes import cifar
+from m1train.recipes import cifar, cifar_fast
 
 DECLARATIONS: Mapping[str, Declaration] = {
-    declaration.name: declaration for declaration in (cifar.DECLARATION, *declared.DECLARATIONS)
+    declaration.name: declaration
+    for declaration in (cifar.DECLARATION, cifar_fast.DECLARATION, *declared.DECLARATIONS)
 }
 
 

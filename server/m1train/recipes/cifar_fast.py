@@ -1,0 +1,81 @@
+"""The `cifar-fast` recipe as data: its config, budgets and declaration. The network is in cifar_fast_network.py."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from m1train.config import Declaration, TrainingConfig, setting
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What is trained in a budget of time."""
+
+    sizes: tuple[int, ...]
+    """The images' side in each epoch, in pixels; there are as many epochs."""
+    widths: tuple[int, int, int]
+    """The channels of the three groups."""
+    test_size: int
+    """The images' side when the model is evaluated: a network likes it a little larger than it was trained with."""
+
+
+# Chosen on 5,000 held-out training images; docs/benchmarks.md has what they reach, and on which machine they take that
+# long.
+BUDGETS: Mapping[str, Budget] = {
+    "1min": Budget((16, 18, 20), (64, 128, 256), 22),
+    "2min": Budget((16, 18, 20, 22, 24), (64, 128, 256), 26),
+    "5min": Budget((16, 18, 20, 22, 24, 26, 28), (64, 256, 256), 30),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CifarFastConfig(TrainingConfig):
+    """The methods of the field's speed records for CIFAR-10."""
+
+    budget: str = setting(
+        "5min",
+        "How long it may take on two cores of a server with bf16: sets the epochs, the images' sizes and the channels.",
+        choices=tuple(BUDGETS),
+    )
+    epochs: int = setting(
+        0,
+        "How often every training image is seen; with 0 as often as the budget has it.",
+        minimum=0,
+        maximum=100_000,
+        unit="epochs",
+    )
+    batch_size: int = setting(
+        512, "Images that one optimizer step learns from.", minimum=2, maximum=65_536, unit="images"
+    )
+    val_images: int = setting(
+        0,
+        "Training images that are held out for validation; the record's way is to learn from all of them.",
+        minimum=0,
+        maximum=10_000_000,
+        unit="images",
+    )
+    lr: float = setting(
+        0.24, "Muon's learning rate for the filters at its highest; it falls to 0 along a line.", minimum=0, maximum=10
+    )
+    label_smoothing: float = setting(
+        0.2, "The part of the target that is spread over all classes.", minimum=0, maximum=0.99
+    )
+    shift: int = setting(
+        2, "A training image is moved by up to this many of its 32 pixels.", minimum=0, maximum=15, unit="pixels"
+    )
+    views: int = setting(
+        6,
+        "Of how many views of an image an evaluation takes the mean: itself, mirrored, moved.",
+        minimum=1,
+        maximum=6,
+    )
+
+
+DECLARATION = Declaration(
+    name="cifar-fast",
+    summary="The speed records' methods for 32 x 32 colour images: the most accuracy that a budget of minutes buys.",
+    default_data="cifar10",
+    config=CifarFastConfig,
+    implementation="m1train.recipes.cifar_fast_network:CifarFast",
+)
