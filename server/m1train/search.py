@@ -16,8 +16,7 @@ from dataclasses import dataclass, field, replace
 
 from m1.jobdir import Profile
 from m1.journal import Finding
-
-from m1train.trials import Estimate, median_interval, paired_ratio
+from m1.trials import Estimate, median_interval, paired_ratio
 
 LEAST_PAIRS, MOST_PAIRS = 3, 10
 # A difference that is worth neither another trial nor another choice.

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from m1train.trials import Estimate, median_interval, paired_ratio
+from m1.trials import Estimate, median_interval, paired_ratio
 
 
 def test_a_ratio_is_the_geometric_mean_of_the_pairs() -> None:
