@@ -42,6 +42,8 @@ class Topology:
     memory_bytes: int
     quota_cores: float | None = None
     """How many cores' worth of time a control group allows; None without a limit."""
+    bfloat16: bool = False
+    """Whether the processor computes in bfloat16 by instructions of its own; others emulate it, slowly."""
 
 
 def read_topology() -> Topology:
@@ -95,7 +97,9 @@ def macos_topology(values: Mapping[str, str]) -> Topology:
     elif len(kinds) == 1:
         kinds = [CoreKind("uniform", kinds[0].physical_cores, kinds[0].logical_cores)]
     cpu = values.get("machdep.cpu.brand_string", "unknown processor")
-    return Topology(cpu, tuple(kinds), int(values.get("hw.memsize", 0)))
+    # The M1 has no such instructions; the M2 and what came after it do.
+    bfloat16 = values.get("hw.optional.arm.FEAT_BF16") == "1"
+    return Topology(cpu, tuple(kinds), int(values.get("hw.memsize", 0)), bfloat16=bfloat16)
 
 
 def linux_topology(root: Path, affinity: frozenset[int], machine: str) -> Topology:
@@ -108,7 +112,7 @@ def linux_topology(root: Path, affinity: frozenset[int], machine: str) -> Topolo
     """
     quota = cgroup_quota_cores(root)
     kinds = tuple(_core_kind(root, name, cpus) for name, cpus in _kinds(root, affinity))
-    return Topology(_cpu_name(root, machine), kinds, _memory_bytes(root), quota)
+    return Topology(_cpu_name(root, machine), kinds, _memory_bytes(root), quota, _has_bfloat16(root))
 
 
 def parse_cpu_list(text: str) -> frozenset[int]:
@@ -189,6 +193,12 @@ def _cpu_name(root: Path, machine: str) -> str:
     named = {key.strip(): value.strip() for key, _, value in reversed(pairs)}
     board = _read(root / "sys/firmware/devicetree/base/model").rstrip("\0")
     return named.get("model name") or named.get("Model") or named.get("Hardware") or board or machine
+
+
+def _has_bfloat16(root: Path) -> bool:
+    pairs = (line.partition(":") for line in _read(root / "proc/cpuinfo").splitlines())
+    features = next((value.split() for key, _, value in pairs if key.strip() in ("flags", "Features")), [])
+    return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(features)
 
 
 def _memory_bytes(root: Path) -> int:

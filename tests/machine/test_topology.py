@@ -243,3 +243,24 @@ def test_this_machine_has_what_it_has() -> None:
     logical = sum(kind.logical_cores for kind in topology.core_kinds)
     assert logical == (len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count())
     assert 1 <= default_threads(topology) <= topology.core_kinds[0].physical_cores
+
+
+@pytest.mark.parametrize(
+    ("line", "has"),
+    [
+        ("flags\t\t: fpu avx512f avx512_bf16 vnmi", True),
+        ("flags\t\t: fpu avx2 avx512f", False),
+        ("Features\t: fp asimd sve bf16 i8mm", True),
+        ("", False),
+    ],
+)
+def test_instructions_for_bfloat16_are_found_among_the_processors_features(
+    tmp_path: Path, line: str, has: bool
+) -> None:
+    root = machine(tmp_path, cores=[[0], [1]], name=f"model name\t: AMD EPYC\n{line}")
+    assert linux_topology(root, frozenset({0, 1}), "x86_64").bfloat16 is has
+
+
+def test_a_mac_says_whether_it_has_instructions_for_bfloat16() -> None:
+    for value, has in (("1", True), ("0", False)):
+        assert macos_topology(parse_sysctl(f"hw.ncpu: 8\nhw.optional.arm.FEAT_BF16: {value}")).bfloat16 is has
