@@ -12,7 +12,7 @@ import typer
 from m1.errors import ExitCode, M1Error
 from typer.core import TyperGroup
 
-from m1ctl.commands import checkpoints, daemon, data, jobs, recipes, submit, watch
+from m1ctl.commands import checkpoints, daemon, data, jobs, recipes, submit, tune, watch
 from m1ctl.output import give_up_output, tell_error
 from m1ctl.session import Session, check_not_empty, check_timeout
 
@@ -102,6 +102,7 @@ def configure(
 
 
 app.command()(submit.submit)
+app.command()(tune.tune)
 app.command("list")(jobs.list_)
 app.command()(jobs.show)
 app.command()(watch.watch)

@@ -28,6 +28,8 @@ from m1ctl.states import FINAL, state_word
 __all__ = ["DEFAULT_TIMEOUT_S", "GIVE_UP_S", "Client", "connect", "recipe_file"]
 
 DEFAULT_TIMEOUT_S = 10.0
+FILE_CHECK_S = 60.0
+"""How long the daemon may take to check a recipe of the user's own."""
 GIVE_UP_S = 30.0
 """How long a watch waits for a daemon that went away."""
 _PAGE_SIZE = 1000
@@ -119,6 +121,7 @@ class Client:
         profile: job_pb2.Profile | None = None,
         retries: int | None = None,
         from_checkpoint: str = "",
+        purpose: job_pb2.Purpose = job_pb2.PURPOSE_UNSPECIFIED,
         request_id: str = "",
         validate_only: bool = False,
     ) -> job_pb2.Job:
@@ -128,7 +131,7 @@ class Client:
 
         Args:
             recipe: The recipe's name, or a file of one's own: `recipe_file("mine.py")`. The daemon checks a file by its
-                first step, which takes seconds; there is no deadline for that but the daemon's own.
+                first step, which takes seconds; the deadline is later by what it allows that.
             data: A data set's name or an absolute path on the daemon's machine; empty: the recipe's default.
             settings: Any subset of the recipe's settings, numbers as numbers or as text.
             name: Unique; empty: made from the recipe's name.
@@ -137,6 +140,7 @@ class Client:
             retries: How many attempts in a row may fail without progress; None: the daemon's default.
             from_checkpoint: An id, or the absolute path of a checkpoint's directory on the daemon's machine. What is
                 left out above is then as it was there.
+            purpose: PURPOSE_TUNE has the fastest profile found, in which what the profile names stays as it is.
             request_id: The same one twice is the same job.
             validate_only: The answer holds the job as it would be, without an id.
         """
@@ -150,22 +154,20 @@ class Client:
             profile=profile,
             retries=retries,
             from_checkpoint=from_checkpoint,
+            purpose=purpose,
         )
         if not request_id and not validate_only:
             request_id = os.urandom(16).hex()
         request = build(
             job_pb2.SubmitJobRequest, spec=spec, name=name, request_id=request_id, validate_only=validate_only
         )
+        timeout_s = self.connection.timeout_s + (FILE_CHECK_S if spec.HasField("recipe_file") else 0)
         try:
-            response: job_pb2.SubmitJobResponse = self.connection.unary(
-                self._jobs.SubmitJob, request, bounded=not spec.HasField("recipe_file")
-            )
+            response: job_pb2.SubmitJobResponse = self.connection.unary(self._jobs.SubmitJob, request, timeout_s)
         except M1Error as error:
             if not is_gone(error) or not self.connection.was_answered:
                 raise
-            response = self.connection.unary(
-                self._jobs.SubmitJob, request, bounded=not spec.HasField("recipe_file"), wait_for_ready=True
-            )
+            response = self.connection.unary(self._jobs.SubmitJob, request, timeout_s, wait_for_ready=True)
         return response.job
 
     def get(self, job: str = "") -> job_pb2.Job:

@@ -142,7 +142,7 @@ def findings_page(findings: Sequence[job_pb2.Finding]) -> str:
             f"{_measured(finding.low)} to {_measured(finding.high)}"
             if finding.HasField("low") and finding.HasField("high")
             else "",
-            str(finding.n) if finding.HasField("value") else "",
+            str(finding.n) if finding.n and finding.HasField("value") else "",
             finding.claimed,
             "chosen" if finding.chosen else "",
             finding.note,

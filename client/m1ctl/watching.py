@@ -99,8 +99,14 @@ def choose_view(output: Format) -> View:
     return PlainLines()
 
 
-def follow_to_the_end(client: Client, job: job_pb2.Job, output: Format) -> ExitCode:
+def follow_to_the_end(client: Client, job: job_pb2.Job, output: Format, view: View | None = None) -> ExitCode:
     """Show a job until it ends, across pauses and daemons; Ctrl-C detaches and cancels nothing.
+
+    Args:
+        client: Where it is followed.
+        job: Where that message stands, the watch begins.
+        output: Which view, if none is given.
+        view: What to show it with.
 
     Returns:
         OK when it succeeded, JOB_FAILED, ERROR when it was cancelled, INTERRUPTED.
@@ -110,7 +116,7 @@ def follow_to_the_end(client: Client, job: job_pb2.Job, output: Format) -> ExitC
     """
     watched = Watched(job)
     try:
-        view = choose_view(output)
+        view = view or choose_view(output)
         if view.draws_history:
             watched.remember(_means(client, job, "train/loss"), _means(client, job, "val/accuracy"))
         with view:

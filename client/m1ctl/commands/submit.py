@@ -9,7 +9,7 @@ import typer
 from m1.errors import M1Error, Reason, nearest
 
 from m1ctl.options import Output
-from m1ctl.output import Format, put, put_json, put_json_line
+from m1ctl.output import Format, put, put_json, put_json_line, tell
 from m1ctl.session import check_not_empty, session_of
 
 if TYPE_CHECKING:
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from m1ctl.client import Client
 
+# A profile that was measured here, and one that should be.
+_TOLD_ORIGINS = ("m1ctl tune", "tune again")
 _SWITCH = {"true": True, "false": False, "on": True, "off": False}
 
 
@@ -110,6 +112,8 @@ def submit(
             with PrepareView(checked.spec.data) as view:
                 client.prepare_dataset(checked.spec.data, on_progress=view.show)
         job = send(validate_only=False)
+        if any(words in job.spec.profile.origin for words in _TOLD_ORIGINS):
+            tell(f"profile: {job.spec.profile.origin}")
         if output is Format.text:
             put(f"{job.id} {job.name}")
         elif watch:

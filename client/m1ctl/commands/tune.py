@@ -1,0 +1,74 @@
+"""`m1ctl tune`: have the machine find the fastest profile of a recipe, and show what it found."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from m1ctl.commands.submit import parse_pairs, parse_profile
+from m1ctl.options import Output
+from m1ctl.output import Format, put, put_json, tell
+from m1ctl.session import check_not_empty, session_of
+
+if TYPE_CHECKING:
+    from m1.v1 import job_pb2
+
+
+def tune(
+    context: typer.Context,
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="m1ctl recipes lists them.", show_default=False)],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the recipe; repeatable.")
+    ] = None,
+    profile: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="A field of the profile that stays as it is given; repeatable."),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Else made from the recipe's name.", show_default=False)] = None,
+    output: Output = Format.text,
+) -> None:
+    """Find the profile with which this machine trains a recipe fastest.
+
+    A job of a few minutes, on random images: device, dtype, memory format, threads and more are measured against each
+    other. The result is shown and stored, and m1ctl submit uses it from then on.
+    """
+    from m1.errors import ExitCode
+    from m1.v1 import job_pb2
+
+    from m1ctl.measuring import MeasuringView
+    from m1ctl.pages import findings_page
+    from m1ctl.requests import recipe_named
+    from m1ctl.watching import follow_to_the_end
+
+    check_not_empty("name", name, "leave --name out, and the job gets one")
+    with session_of(context).connect() as client:
+        job = client.submit(
+            recipe_named(recipe),
+            purpose=job_pb2.PURPOSE_TUNE,
+            settings=parse_pairs("--set", settings or ()),
+            profile=parse_profile(parse_pairs("--profile", profile or ())),
+            name=name or "",
+        )
+        code = follow_to_the_end(client, job, Format.text, MeasuringView())
+        if code is ExitCode.INTERRUPTED:
+            raise typer.Exit(code)
+        ended = client.get(job.id)
+        if output is Format.json:
+            put_json(job_pb2.GetJobResponse(job=ended))
+        elif ended.findings:
+            put(findings_page(ended.findings))
+        if code is ExitCode.OK:
+            tell(f"stored: m1ctl submit {recipe} takes {profile_words(ended)} from now on")
+    raise typer.Exit(code)
+
+
+def profile_words(job: job_pb2.Job) -> str:
+    """What a tuning chose and the default has not: "dtype bfloat16, prefetch 1"."""
+    chosen = (finding.key.partition("/") for finding in job.findings if finding.chosen)
+    other = [f"{field} {value}" for field, _, value in chosen if _word(getattr(job.spec.profile, field)) != value]
+    return ", ".join(other) or "the default, which nothing beats,"
+
+
+def _word(value: bool | int | str) -> str:
+    return ("on" if value else "off") if isinstance(value, bool) else str(value)
