@@ -7,12 +7,11 @@ remembers is what a dead daemon left, and is removed.
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
 import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from m1.durable import sync, sync_directory
@@ -20,6 +19,8 @@ from m1.errors import M1Error, Reason
 from m1.failpoints import reach
 from m1.jobdir import Profile, checkpoint_path, checkpoints_path
 from m1.paths import Home
+from m1.settings import Value
+from m1.typed import LARGEST, parsed, record
 
 _SEED = ".seed-"
 _STEP = re.compile(r"step-(\d{8,})")
@@ -39,6 +40,25 @@ class Seed:
     profile: Mapping[str, str | int]
 
 
+@dataclass(frozen=True)
+class _Origin:
+    """What a state says of the job that it was made for."""
+
+    recipe: str = ""
+    data: str = ""
+    settings: Mapping[str, Value | None] = field(default_factory=dict)
+    profile: Mapping[str, Value | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _State:
+    """What is read of a state here."""
+
+    step: int
+    job: _Origin | None = None
+    """None in a checkpoint of the version before."""
+
+
 def read_seed(source: Path) -> Seed:
     """What a checkpoint's directory says. Only the form is checked: the training process verifies every hash.
 
@@ -49,15 +69,13 @@ def read_seed(source: Path) -> Seed:
     try:
         if path.stat().st_size > _MAX_STATE_BYTES:
             raise _bad(source, "state.json is too large to be one")
-        state = json.loads(path.read_bytes())
-        step, job = state["step"], state.get("job") or {}
-        if not isinstance(step, int) or isinstance(step, bool) or not 0 <= step < 10**9:
-            raise _bad(source, f"state.json: step={str(step)[:40]}")
+        state = record(_State, parsed(path.read_bytes()), LARGEST)
+        if state.step >= 10**9:
+            raise _bad(source, f"state.json: step={state.step}")
+        job = state.job or _Origin()
         known = {f.name: type(getattr(Profile(), f.name)) for f in fields(Profile)}
-        profile = {k: v for k, v in dict(job.get("profile", {})).items() if type(v) is known.get(k)}
-        return Seed(
-            source, step, str(job.get("recipe", "")), str(job.get("data", "")), job.get("settings", {}), profile
-        )
+        profile = {k: v for k, v in job.profile.items() if isinstance(v, (str, int)) and type(v) is known.get(k)}
+        return Seed(source, state.step, job.recipe, job.data, job.settings, profile)
     except (FileNotFoundError, NotADirectoryError):
         raise M1Error(
             Reason.CHECKPOINT_NOT_FOUND,
@@ -66,7 +84,7 @@ def read_seed(source: Path) -> Seed:
             field="spec.from_checkpoint",
             value=str(source),
         ) from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise _bad(source, f"state.json: {error}") from error
 
 

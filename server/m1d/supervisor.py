@@ -21,7 +21,7 @@ from pathlib import Path
 from m1 import journal
 from m1.errors import Reason
 from m1.failpoints import reach
-from m1.jobdir import Desired, Spec, Want, spec_path, write_desired, write_spec
+from m1.jobdir import Desired, Spec, Want, has_spec, spec_path, write_desired, write_spec
 from m1.paths import Home
 from m1.v1 import event_pb2
 
@@ -61,6 +61,8 @@ class Supervisor:
         self._oom_kills: int | None = None
         # What the training process was told last, by this daemon: the job, its attempt, and the wish.
         self._told: tuple[int, int, Desired] | None = None
+        # The job and its attempt whose journal was found to be theirs.
+        self._journal: tuple[int, int] | None = None
 
     def active(self) -> Job | None:
         """The job that holds the machine."""
@@ -190,20 +192,25 @@ class Supervisor:
 
     def _prepare_directory(self, directory: Path, job: Job) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        spec = Spec(
+            job_id=job.id,
+            recipe=job.recipe,
+            data=job.data,
+            data_root=str(self._home.data),
+            settings=job.settings,
+            profile=job.profile,
+            seeded=bool(job.seed),
+            recipe_file=job.recipe_file,
+            purpose=job.purpose,
+            fixed=job.fixed,
+        )
         if not spec_path(directory).exists():
-            spec = Spec(
-                job_id=job.id,
-                recipe=job.recipe,
-                data=job.data,
-                data_root=str(self._home.data),
-                settings=job.settings,
-                profile=job.profile,
-                seeded=bool(job.seed),
-                recipe_file=job.recipe_file,
-                purpose=job.purpose,
-                fixed=job.fixed,
-            )
             write_spec(directory, spec)
+        elif not has_spec(directory, spec):
+            write_spec(directory, spec)
+            told = f'"{spec_path(directory)}" was not what the job was submitted with, and was written anew'
+            with self._store.transaction() as tx:
+                notice(tx, job, self._clock(), event_pb2.SEVERITY_WARNING, told)
         if job.seed:
             move_in(self._home, job.seed, directory)
         self.tell(job)
@@ -217,6 +224,10 @@ class Supervisor:
         path = journal.journal_path(self._home.job(job.id), job.attempt)
         entries: list[journal.Entry] = []
         try:
+            # The first record says whose it is: another one may have been put there while nobody looked.
+            attempt = (job.number, job.attempt)
+            if self._journal != attempt and next(journal.read_journal(path, 0, limit_bytes=4096), None):
+                self._journal = attempt
             for entry in journal.read_journal(path, job.journal_offset):
                 entries.append(entry)  # noqa: PERF402 - what was read before the damage counts
         except journal.JournalDamagedError as damage:

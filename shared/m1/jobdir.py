@@ -36,6 +36,7 @@ from typing import Literal
 
 from m1.durable import replace_file
 from m1.settings import Value
+from m1.typed import LARGEST, parsed, record
 
 # The descriptor by which a training process holds its job's lock.
 LOCK_FD = 3
@@ -144,7 +145,19 @@ def checkpoint_path(directory: Path, step: int) -> Path:
 
 def write_spec(directory: Path, spec: Spec) -> None:
     """Store the spec durably."""
-    replace_file(spec_path(directory), json.dumps(asdict(spec), indent=1).encode(), durable=True)
+    replace_file(spec_path(directory), _encoded(spec), durable=True)
+
+
+def has_spec(directory: Path, spec: Spec) -> bool:
+    """Whether this is the stored spec."""
+    try:
+        return _encoded(read_spec(directory)) == _encoded(spec)
+    except (OSError, ValueError):
+        return False
+
+
+def _encoded(spec: Spec) -> bytes:
+    return json.dumps(asdict(spec), indent=1).encode()
 
 
 def read_spec(directory: Path) -> Spec:
@@ -155,12 +168,8 @@ def read_spec(directory: Path) -> Spec:
         ValueError: it is not a spec.
     """
     try:
-        data = json.loads(spec_path(directory).read_bytes())
-        file = data.get("recipe_file")
-        return Spec(
-            **{**data, "profile": Profile(**data["profile"]), "recipe_file": RecipeFile(**file) if file else None}
-        )
-    except (TypeError, KeyError) as error:
+        return record(Spec, parsed(spec_path(directory).read_bytes()), LARGEST)
+    except ValueError as error:
         raise ValueError(f'"{spec_path(directory)}" is not a job\'s spec ({error})') from error
 
 
@@ -177,7 +186,6 @@ def read_desired(directory: Path) -> Desired:
         ValueError: it is not a desired state.
     """
     try:
-        data = json.loads(desired_path(directory).read_bytes())
-        return Desired(Want(data["want"]), int(data["checkpoint"]))
-    except (TypeError, KeyError) as error:
+        return record(Desired, parsed(desired_path(directory).read_bytes()))
+    except ValueError as error:
         raise ValueError(f'"{desired_path(directory)}" is not a desired state ({error})') from error

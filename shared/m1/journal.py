@@ -5,13 +5,14 @@ only by appending. A record is
 
     length  4 bytes, little-endian, of the payload
     crc32   4 bytes, little-endian, of the payload
-    payload JSON of one of the record classes below, with its `kind`
+    payload JSON of one of the record classes below, with its `kind`; in the first one also whose journal it is
 
 and is written by one call, so that a killed writer leaves at most one incomplete record, at the end; a writer that
 lives (a full disk) takes an incomplete one back before it writes another. The daemon reads
 on from the byte that it stored in the same transaction as the records before it, which is what makes the taking-in
 exactly once. Reading stops without an error at an incomplete record (the rest may follow) and with one at a record
-that is whole but wrong (nothing after it can be trusted).
+that is whole but wrong (nothing after it can be trusted), in a journal of another job or attempt, and in one that has
+become shorter than what was read of it.
 """
 
 from __future__ import annotations
@@ -24,17 +25,21 @@ import threading
 import time
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
 from m1.durable import sync
+from m1.errors import shortened
 from m1.failpoints import armed, reach
 from m1.jobdir import Profile
+from m1.typed import parsed, record
 
 _HEADER = struct.Struct("<II")
 # Longer than any record that we write: a length above it is damage, not a record to wait for.
 MAX_PAYLOAD_BYTES = 16 * 2**20
+# The contract's times end with the year 9999.
+_LATEST_S = 253_402_300_799.0
 # A test wants to stop between two halves of a record, which are one write otherwise.
 _SPLIT = armed("within.journal")
 
@@ -248,6 +253,7 @@ class JournalWriter:
         """
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._lock = threading.Lock()
+        self._owner = _owner(path)
         self._end_bytes = 0
         self._torn = False
 
@@ -257,9 +263,10 @@ class JournalWriter:
         Raises:
             OSError: it could not be written (a full disk). Nothing of it remains; a later one may be tried.
         """
-        payload = json.dumps({"kind": record.kind, "time": time.time(), "record": asdict(record)}).encode()
-        frame = _HEADER.pack(len(payload), zlib.crc32(payload)) + payload
+        data = {"kind": record.kind, "time": time.time(), "record": asdict(record)}
         with self._lock:
+            payload = json.dumps(data if self._end_bytes else {**data, "of": self._owner}).encode()
+            frame = _HEADER.pack(len(payload), zlib.crc32(payload)) + payload
             self._take_back()
             reach("before.journal")
             self._torn = True
@@ -299,10 +306,12 @@ def read_journal(path: Path, offset: int, limit_bytes: int = 2**18) -> Iterator[
     """The whole records from a byte on, about `limit_bytes` of them at most. A missing file has none.
 
     Raises:
-        JournalDamagedError: after the good records, at the first wrong one.
+        JournalDamagedError: after the good records, at the first wrong one; or the file ends before the byte.
     """
     try:
         with open(path, "rb") as file:
+            if (size := file.seek(0, os.SEEK_END)) < offset:
+                raise JournalDamagedError(path, size, f"it ends there, and {offset} bytes of it had been read")
             file.seek(offset)
             data = file.read(limit_bytes)
             if len(data) >= _HEADER.size:  # a record longer than the limit is still read whole
@@ -326,21 +335,20 @@ def read_journal(path: Path, offset: int, limit_bytes: int = 2**18) -> Iterator[
         at = end
 
 
+def _owner(path: Path) -> str:
+    """Whose journal a file is, by its place: "j7/journal-1"."""
+    return f"{path.parent.name}/{path.name}"
+
+
 def _decode(path: Path, offset: int, payload: bytes, next_offset: int) -> Entry:
     try:
-        data = json.loads(payload)
-        cls = _CLASSES[data["kind"]]
-        names = {f.name for f in fields(cls)}
-        record = cls(**{k: _typed(k, v) for k, v in data["record"].items() if k in names})
-        return Entry(record, float(data["time"]), next_offset)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        data = parsed(payload)
+        if data.get("of", _owner(path)) != _owner(path):
+            raise ValueError(f"it is the journal {shortened(str(data['of']))}")
+        entry = Entry(record(_CLASSES[data["kind"]], data["record"]), float(data["time"]), next_offset)
+        for seconds in (entry.time, getattr(entry.record, "time", 0.0)):
+            if not 0 <= seconds <= _LATEST_S:
+                raise ValueError(f"{seconds} is no time")
+        return entry
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise JournalDamagedError(path, offset, f"{type(error).__name__}: {error}") from error
-
-
-def _typed(name: str, value: Any) -> Any:
-    """A field of a record, from its JSON: two hold dataclasses."""
-    if name == "findings":
-        return [Finding(**finding) for finding in value]
-    if name == "profile" and value is not None:
-        return Profile(**value)
-    return value
