@@ -5,10 +5,13 @@ from pathlib import Path
 
 from m1.jobdir import Profile, Spec, Want, write_spec
 from m1.journal import Continued, Finding, Findings, Held, Metrics, Record
+from m1train.measurements.claims import Trials
+from m1train.measurements.declared import CLAIMS
 from training_process import Job, ended, exited, is_a
 
 # What is enough for some of the works, and what is not enough for torch.
 SOME_MB, TOO_FEW_MB = 700, 100
+PLACES, PARTS = ("cpu", "gpu"), ("launch", "compute")
 
 
 def measuring(directory: Path, recipe: str, **settings: object) -> Job:
@@ -68,3 +71,53 @@ def test_stress_is_held_goes_on_and_is_stopped_within_a_second(tmp_path: Path) -
 
     assert ended(records, "stopped")
     assert took_s < 3  # a second, and the end of a process that has torch loaded, on a busy machine
+
+
+def test_a_trial_that_was_held_is_made_again() -> None:
+    class HeldOnce:
+        answers = iter([False, False, True])
+
+        def heed(self) -> bool:
+            return next(self.answers, False)
+
+    trials = Trials(HeldOnce(), seconds=0, batch=8)  # type: ignore[arg-type]
+    made: list[int] = []
+
+    def action() -> None:
+        made.append(1)
+        trials.heed()
+        trials.heed()
+
+    trials.once(action)
+
+    assert len(made) == 2
+
+
+def test_every_rule_is_measured_or_says_why_not(tmp_path: Path) -> None:
+    records = measuring(tmp_path / "job", "claims", seconds_per_rule=0.1, batch_size=8).run()
+
+    assert ended(records, "succeeded")
+    found = findings(records)
+    assert {key.split("/")[0] for key in found} == set(CLAIMS)
+    for finding in found.values():
+        assert finding.claimed
+        assert finding.title
+        if finding.value is None:
+            assert finding.note.startswith(("not measured", "none:"))
+        else:
+            assert finding.n >= 3
+
+
+def test_one_rule_can_be_measured_alone(tmp_path: Path) -> None:
+    job = measuring(tmp_path / "job", "claims", only="small", seconds_per_rule=0.1)
+    assert set(findings(job.run())) == {f"small/{device}_{part}" for device in PLACES for part in PARTS}
+
+
+def test_the_engine_is_timed_beside_the_plain_script(tmp_path: Path) -> None:
+    job = measuring(tmp_path / "job", "engine", rounds=2, steps=1, batch_size=8)
+    records = job.run()
+
+    assert ended(records, "succeeded")
+    found = findings(records)
+    assert {"engine/plain", "engine/float32", "engine/bfloat16"} <= set(found)
+    assert all(finding.value and finding.n == 2 for finding in found.values())

@@ -1,0 +1,217 @@
+"""`engine`: the training loop beside a plain script and beside compute alone, on the same network, by turns.
+
+The loop is the real one (m1train.loop), on a scratch directory: batches prepared as the profile says, augmentation,
+the journal with its metrics, and a look at what the daemon wants before each step. Not in its turns: validation and
+checkpoints. All ways train on scikit-learn's digits, drawn up to 32 x 32.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from m1.datasets import CachedDataset
+from m1.jobdir import Desired, Want, checkpoints_path
+from m1.journal import Finding, JournalWriter, journal_path
+from m1.trials import median_interval, paired_ratio
+
+from m1train.batches import Batches
+from m1train.checkpoint import Origin
+from m1train.checkpoint_writer import CheckpointWriter
+from m1train.control import Control, Leave
+from m1train.dataset.cache import Dataset, Split
+from m1train.device import Device, place
+from m1train.journal import Journal
+from m1train.loop import Loop
+from m1train.measurement import Desk
+from m1train.measurements import plain
+from m1train.measurements.declared import EngineConfig
+from m1train.position import Position
+from m1train.randomness import epoch_order, initial_weights
+from m1train.recipes.cifar import CifarConfig
+from m1train.recipes.cifar_network import Cifar
+
+_DTYPES = ("float32", "bfloat16")
+_NOT_TIMED = 2
+# Longer than any measurement: the end of the training is not in it.
+_EPOCHS = 100_000
+_TITLES = {
+    "plain": "plain script, float32",
+    "memory_float32": "compute alone, float32",
+    "memory_bfloat16": "compute alone, bfloat16",
+    "float32": "the engine, float32",
+    "bfloat16": "the engine, bfloat16",
+}
+_NOTES = {
+    "plain": "PIL transforms a sample, no workers, contiguous, eager, AdamW's default",
+    "memory_float32": "tensors in memory, nothing augmented or recorded, the profile's memory format and optimizer",
+}
+# Which way is held against which, and what the project has set itself.
+_RATIOS = (
+    ("float32", "plain", "goal: at least 1.3"),
+    ("bfloat16", "plain", "goal: at least 2.2 where the processor has bf16 instructions"),
+    ("float32", "memory_float32", "goal: at least 0.95"),
+    ("bfloat16", "memory_bfloat16", "goal: at least 0.95"),
+)
+
+Turn = Callable[["_Watch"], None]
+
+
+class _Watch(Control):
+    """What a turn looks at before each step: leaves when it is over, and says how long the timed steps took."""
+
+    def __init__(self, desk: Desk, steps: int) -> None:
+        super().__init__(Path())
+        self._desk, self._end, self._looks = desk, _NOT_TIMED + steps, 0
+        self._began = 0.0
+        self.seconds = 0.0
+        self.held = False
+
+    def look(self) -> Desired:
+        """Go on, until the turn is over."""
+        now = time.perf_counter()
+        if self._looks == self._end:
+            self.seconds = now - self._began
+            raise Leave("stopped")
+        self.held = self._desk.heed() or self.held
+        if self._looks == _NOT_TIMED:
+            self._began = now
+        self._looks += 1
+        return Desired(Want.RUN)
+
+
+class Engine:
+    """The measurement."""
+
+    def __init__(self, config: EngineConfig) -> None:
+        self._config = config
+
+    def measure(self, desk: Desk) -> None:
+        """Time all ways, round after round, and publish after each.
+
+        Raises:
+            Leave: the daemon wants this process to go.
+        """
+        config = self._config
+        desk.plan(config.rounds * len(_TITLES))
+        desk.phase("set up")
+        speeds: dict[str, list[float]] = {way: [] for way in _TITLES}
+        with tempfile.TemporaryDirectory(prefix="m1-engine-") as scratch, ExitStack() as ends:
+            turns = self._turns(desk, Path(scratch), ends)
+            began = time.perf_counter()
+            for done in range(config.rounds):
+                if done >= 2 and time.perf_counter() - began > config.limit_s:
+                    break
+                for way, turn in turns.items():
+                    desk.phase(_TITLES[way])
+                    speeds[way].append(self._images_per_s(desk, turn))
+                    desk.part_done({f"engine/{way}/images_per_s": speeds[way][-1]})
+                desk.found(_findings(speeds))
+
+    def _images_per_s(self, desk: Desk, turn: Turn) -> float:
+        """The speed of one turn; one that was held is made again."""
+        while True:
+            watch = _Watch(desk, self._config.steps)
+            try:
+                turn(watch)
+            except Leave:
+                if not watch.seconds:  # it is the daemon that wants us to leave
+                    raise
+            if not watch.held:
+                return self._config.steps * self._config.batch_size / watch.seconds
+
+    def _turns(self, desk: Desk, scratch: Path, ends: ExitStack) -> dict[str, Turn]:
+        at = {dtype: place(replace(desk.profile, dtype=dtype)) for dtype in _DTYPES}
+        turns = {"plain": self._plain(desk)}
+        turns |= {f"memory_{dtype}": self._in_memory(at[dtype]) for dtype in _DTYPES}
+        return turns | {dtype: self._engine(at[dtype], scratch / dtype, ends) for dtype in _DTYPES}
+
+    def _plain(self, desk: Desk) -> Turn:
+        trainer = plain.Trainer(plain.network(), plain.place_of_a_script(desk.profile.threads))
+        batches = plain.endless(plain.loader(plain.Images(*plain.digits()), self._config.batch_size))
+
+        def turn(watch: _Watch) -> None:
+            while True:
+                watch.look()
+                trainer.step(*next(batches))
+
+        return turn
+
+    def _in_memory(self, at: Device) -> Turn:
+        trainer = plain.Trainer(at.compiled(at.model(plain.network())), at)
+        images, labels = plain.tensors(len(plain.digits()[1]))
+        inputs, labels = at.inputs(images), at.labels(labels)
+        size = self._config.batch_size
+
+        def turn(watch: _Watch) -> None:
+            for epoch in range(_EPOCHS):
+                order = torch.from_numpy(epoch_order(0, epoch, len(labels)))
+                for first in range(0, len(labels) - size + 1, size):
+                    watch.look()
+                    chosen = order[first : first + size]
+                    trainer.step(inputs[chosen], labels[chosen])
+
+        return turn
+
+    def _engine(self, at: Device, directory: Path, ends: ExitStack) -> Turn:
+        checkpoints_path(directory).mkdir(parents=True)
+        journal = Journal(JournalWriter(journal_path(directory, 1)))
+        config = CifarConfig(
+            batch_size=self._config.batch_size, epochs=_EPOCHS, checkpoint_every_epochs=0, checkpoint_every_s=0
+        )
+        recipe = Cifar(config)
+        pixels, labels = plain.digits()
+        split = Split(pixels, np.array(labels, np.int64))
+        classes = [str(digit) for digit in range(10)]
+        dataset = Dataset(CachedDataset("digits", "", len(labels), 0, classes, 0, 0.0), "", split, split)
+        # Whole batches only, so that every step is as large as the next.
+        used = np.arange(len(labels) // config.batch_size * config.batch_size)
+        with initial_weights(0):
+            model = recipe.model(len(classes))
+        model = at.model(model)
+        writer = CheckpointWriter(directory, journal, 1, None)
+        ends.callback(writer.close)
+
+        def turn(watch: _Watch) -> None:
+            loop.control = watch
+            loop.run()
+
+        loop = Loop(
+            recipe,
+            at,
+            model,
+            at.optimizer(recipe.optimizer(model)),
+            dataset,
+            Batches(split, used, config.batch_size, 0),
+            np.arange(0),
+            Position(),
+            {},
+            [],
+            Origin("", "cifar", "", {}, {}),
+            Control(directory),
+            journal,
+            writer,
+        )
+        return turn
+
+
+def _findings(speeds: dict[str, list[float]]) -> list[Finding]:
+    found = []
+    for way, title in _TITLES.items():
+        speed = median_interval(speeds[way])
+        note = _NOTES.get(way, "")
+        found.append(
+            Finding(f"engine/{way}", title, speed.value, "images/s", speed.low, speed.high, speed.n, note=note)
+        )
+    for way, other, note in _RATIOS:
+        ratio = paired_ratio(speeds[way], speeds[other])
+        title = f"{_TITLES[way]}, over {_TITLES[other]}"
+        key = f"engine/{way}_over_{other}"
+        found.append(Finding(key, title, ratio.value, "x", ratio.low, ratio.high, ratio.n, note=note))
+    return found
