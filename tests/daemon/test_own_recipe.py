@@ -1,0 +1,206 @@
+"""A recipe of the user's own, and those of installed packages: from what is typed to the last weight."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+from harness import RunningDaemon, make_home
+from m1.errors import ExitCode, M1Error, Reason
+from m1.jobdir import recipe_path
+from m1.paths import Home
+from m1.v1 import event_pb2, job_pb2, job_pb2_grpc
+from m1ctl import recipe_file
+from m1ctl.requests import build_settings
+from m1d.recipe_files import LIMIT_BYTES, GivenFile
+from m1d.recipes import Recipes
+
+TEMPLATE = files("m1ctl").joinpath("recipe_template.txt").read_text()
+SHORT: dict[str, bool | float | str] = {"epochs": 2, "batch_size": 12, "width": 4, "dropout": 0.5}
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    path = tmp_path / "mine.py"
+    path.write_text(TEMPLATE)
+    return path
+
+
+def weights(daemon: RunningDaemon, job: str) -> str:
+    return next(iter(daemon.client.list_checkpoints(job))).weights_sha256
+
+
+def submit_once(daemon: RunningDaemon, file: Path) -> job_pb2.Job:
+    """Without the SDK's second try."""
+    settings = build_settings(SHORT)
+    spec = job_pb2.JobSpec(recipe_file=recipe_file(file), data="few", settings=settings)
+    connection = daemon.client.connection
+    answer = connection.unary(
+        job_pb2_grpc.JobServiceStub(connection.channel).SubmitJob,
+        job_pb2.SubmitJobRequest(spec=spec, request_id="once"),
+    )
+    job: job_pb2.Job = answer.job
+    return job
+
+
+def test_a_recipe_of_one_s_own_trains_as_typed_and_resumes_bit_for_bit(daemon: RunningDaemon, tmp_path: Path) -> None:
+    done = daemon.m1ctl("recipes", "new", "mine.py", cwd=tmp_path)
+    assert done.returncode == ExitCode.OK, done.stderr
+    again = daemon.m1ctl("recipes", "new", "mine.py", cwd=tmp_path)
+    assert (again.returncode, (tmp_path / "mine.py").read_text()) == (ExitCode.USAGE, TEMPLATE)
+
+    given = [word for name, value in SHORT.items() for word in ("--set", f"{name}={value}")]
+    done = daemon.m1ctl("submit", "./mine.py:Mine", "--data", "few", *given, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (ExitCode.OK, "j1 mine-1\n"), done.stderr
+    undisturbed = daemon.client.wait("j1")
+    assert undisturbed.state == job_pb2.JOB_STATE_SUCCEEDED, undisturbed.error
+    assert undisturbed.spec.recipe == "Mine"
+    assert undisturbed.spec.recipe_file.sha256 == hashlib.sha256(TEMPLATE.encode()).hexdigest()
+    assert undisturbed.spec.recipe_file.content == b""
+    assert "Mine of mine.py (SHA-256 " in daemon.m1ctl("show", "j1").stdout
+
+    # The daemon dies with the commit, before it could answer; the client that asks again gets the one job.
+    daemon.kill()
+    daemon.start(M1D_FAILPOINT="after.commit")
+    with pytest.raises(M1Error):
+        submit_once(daemon, tmp_path / "mine.py")
+    daemon.start()
+    assert submit_once(daemon, tmp_path / "mine.py").id == "j2"
+    (tmp_path / "mine.py").unlink()  # the job has its own
+    for response in daemon.client.watch("j2", from_revision=1, kinds=[event_pb2.EVENT_KIND_CHECKPOINT]):
+        if response.events:
+            break
+    os.kill(daemon.client.get("j2").pid, signal.SIGKILL)
+    job = daemon.client.wait("j2")
+    assert (job.state, job.attempt, list(job.approximate)) == (job_pb2.JOB_STATE_SUCCEEDED, 2, [])
+    assert weights(daemon, "j2") == weights(daemon, "j1")
+
+    daemon.client.delete("j2")
+    assert not Home(daemon.home).job("j2").exists()
+
+
+def test_a_bad_file_is_refused_with_its_line_and_leaves_nothing(daemon: RunningDaemon, mine: Path) -> None:
+    mine.write_text("print('{}')\n" + TEMPLATE.replace("8 * width, n_classes", "8 * width, n_clases"))
+    line = next(n for n, text in enumerate(mine.read_text().splitlines(), 1) if "n_clases" in text)
+    done = daemon.m1ctl("submit", "./mine.py", cwd=mine.parent)
+    assert (done.returncode, done.stdout) == (ExitCode.USAGE, "")
+    assert done.stderr == (
+        f"m1ctl: mine.py:{line}: the first step of Mine fails (NameError: name 'n_clases' is not defined):"
+        " put it right and submit it again\n"
+    )
+    mine.write_text("import os\nos._exit(7)\n")
+    with pytest.raises(M1Error, match=r"mine.py: it ended the process that checked it \(exit status 7\)"):
+        daemon.client.submit(recipe_file(mine))
+    for name, content in (("a/b.py", b""), ("mine.txt", b""), ("mine.py", b"#" * (LIMIT_BYTES + 1))):
+        with pytest.raises(M1Error) as caught:
+            daemon.client.submit(job_pb2.RecipeFile(name=name, content=content))
+        assert caught.value.exit_code is ExitCode.USAGE
+    assert daemon.m1ctl("submit", "./absent.py").returncode == ExitCode.NOT_FOUND
+    assert list(daemon.client.list_jobs()) == []
+    home = Home(daemon.home)
+    assert list(home.jobs.iterdir()) == []
+    assert not list(home.cache.glob("check-*"))
+
+
+def test_a_file_that_never_ends_is_killed(tmp_path: Path) -> None:
+    content = b"import os, time\nopen('pid', 'w').write(str(os.getpid()))\ntime.sleep(1000)\n"
+    recipes = Recipes(tmp_path, limit_s=2.0)
+    with pytest.raises(M1Error, match=r"mine.py: .* took longer than 2 s") as caught:
+        asyncio.run(recipes.of_file(GivenFile("mine.py", "", content), {}))
+    assert caught.value.reason is Reason.BAD_RECIPE
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_job_whose_copy_was_changed_or_whose_code_fails_later_says_where(
+    held_daemon: RunningDaemon, mine: Path
+) -> None:
+    client = held_daemon.client
+    failing = TEMPLATE + "\n    def rate(self, at):\n        return 1 / (3 - at.step)\n"
+    changed = client.submit(recipe_file(mine), data="few", settings=SHORT)
+    mine.write_text(failing)
+    later = client.submit(recipe_file(mine), data="few", settings=SHORT)
+    path = recipe_path(Home(held_daemon.home).job(changed.id))
+    assert path.read_text() == TEMPLATE
+    path.write_text("raise SystemExit")
+    client.cancel("holder")
+
+    job = client.wait(changed.id)
+    assert (job.state, job.error.code, job.attempt) == (job_pb2.JOB_STATE_FAILED, "BAD_RECIPE", 1)
+    assert job.error.message.startswith("mine.py: its copy in the job's directory was changed")
+
+    job = client.wait(later.id)
+    assert (job.error.code, job.attempt) == ("BAD_RECIPE", 1)
+    assert job.error.message == f"mine.py:{len(failing.splitlines())}: ZeroDivisionError: division by zero"
+
+
+def test_another_file_goes_on_from_its_checkpoint_as_approximate(daemon: RunningDaemon, mine: Path) -> None:
+    client = daemon.client
+    first = client.wait(client.submit(recipe_file(mine), data="few", settings={**SHORT, "epochs": 1}))
+    checkpoint = next(iter(client.list_checkpoints(first.id))).id
+    mine.write_text(TEMPLATE + "# another one\n")
+    job = client.wait(client.submit(recipe_file(mine), from_checkpoint=checkpoint))
+    assert (job.state, job.spec.settings["width"]) == (job_pb2.JOB_STATE_SUCCEEDED, 4)
+    assert [words.split("@")[0] for words in job.approximate] == ["recipe was Mine"]
+
+
+def test_what_a_daemon_left_that_died_before_the_commit_is_removed(quiet_daemon: RunningDaemon, mine: Path) -> None:
+    quiet_daemon.start(M1D_FAILPOINT="before.commit")
+    with pytest.raises(M1Error):
+        submit_once(quiet_daemon, mine)
+    home = Home(quiet_daemon.home)
+    assert recipe_path(home.job("j1")).exists()
+    quiet_daemon.start()
+    assert list(home.jobs.iterdir()) == []
+
+
+@pytest.fixture
+def packages(tmp_path: Path) -> Path:
+    """Two installed packages: one that offers a recipe, and one that is broken."""
+    root = tmp_path / "packages"
+    for name, offers in (
+        ("theirs", {"theirs": "theirs_recipes:Mine"}),
+        ("broken", {"broken": "no_such_module:Mine", "cifar": "theirs_recipes:Mine"}),
+    ):
+        metadata = root / f"{name}-1.0.dist-info"
+        metadata.mkdir(parents=True)
+        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        lines = [f"{entry} = {value}" for entry, value in offers.items()]
+        (metadata / "entry_points.txt").write_text("\n".join(["[m1d.recipes]", *lines]))
+    (root / "theirs_recipes.py").write_text("print('hello')\n" + TEMPLATE)
+    return root
+
+
+@pytest.fixture
+def daemon_with_packages(data_cache: Path, packages: Path) -> Iterator[RunningDaemon]:
+    running = RunningDaemon(make_home(data_cache))
+    try:
+        running.start(PYTHONPATH=str(packages))
+        yield running
+    finally:
+        running.end()
+
+
+def test_installed_packages_offer_recipes_and_a_broken_one_breaks_nothing(
+    daemon_with_packages: RunningDaemon, packages: Path
+) -> None:
+    daemon = daemon_with_packages
+    known = {recipe.name: recipe.package for recipe in daemon.client.recipes()}
+    assert known["theirs"] == "theirs"
+    assert known["cifar"] == ""
+    assert "broken" not in known
+    assert 'the recipe "broken" of the package broken is left out: broken 1.0: no_such_module:Mine' in daemon.log()
+    assert 'the recipe "cifar" of the package broken is left out: there is a recipe "cifar" already' in daemon.log()
+    job = daemon.client.wait(daemon.client.submit("theirs", data="few", settings=SHORT))
+    assert (job.state, job.name) == (job_pb2.JOB_STATE_SUCCEEDED, "theirs-1")
+
+    shutil.rmtree(packages / "theirs-1.0.dist-info")
+    daemon.kill()
+    daemon.start(PYTHONPATH=str(packages))
+    assert "theirs" not in {recipe.name for recipe in daemon.client.recipes()}
