@@ -17,7 +17,7 @@ import pytest
 from harness import PATIENCE_S, RunningDaemon, running_daemon
 from m1.errors import M1Error, Reason
 from m1.jobdir import read_desired, read_spec, spec_path
-from m1.journal import JournalDamagedError, JournalWriter, Started, journal_path, read_journal
+from m1.journal import Held, JournalDamagedError, JournalWriter, Started, journal_path, read_journal
 from m1.v1 import event_pb2, job_pb2
 from proof import submit
 
@@ -71,6 +71,19 @@ def test_a_record_of_a_wrong_kind_is_damage_with_the_file_and_the_byte(tmp_path:
     with pytest.raises(JournalDamagedError, match=f"is damaged at byte {good}") as caught:
         next(entries)
     assert str(path) in str(caught.value)
+
+
+def test_a_journal_that_is_cut_at_any_byte_is_read_up_to_its_last_whole_record(tmp_path: Path) -> None:
+    path = journal_path(tmp_path, 1)
+    writer = JournalWriter(path)
+    for step in range(3):
+        writer.append(Held(step))
+    whole = path.read_bytes()
+    ends = [entry.next_offset for entry in read_journal(path, 0)]
+    assert ends[-1] == len(whole)
+    for cut in range(len(whole)):
+        path.write_bytes(whole[:cut])
+        assert [entry.record for entry in read_journal(path, 0)] == [Held(k) for k in range(3) if ends[k] <= cut]
 
 
 def test_a_journal_that_became_shorter_than_what_was_read_is_damaged(tmp_path: Path) -> None:

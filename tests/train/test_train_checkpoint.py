@@ -2,12 +2,15 @@
 
 import hashlib
 import json
+import os
+import struct
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from m1 import durable
 from m1.jobdir import checkpoint_path, checkpoints_path
 from m1train import checkpoint
 from m1train.checkpoint import BadCheckpointError, Best, Origin, State, kept
@@ -34,6 +37,12 @@ def path(directory: Path) -> Path:
     tensors = {"b": torch.arange(6.0).reshape(2, 3), "a": torch.tensor(5)}
     checkpoint.write(directory, STATE, tensors, {"b.exp_avg": torch.ones(2, 3)})
     return checkpoint_path(directory, 7)
+
+
+def tensors(header: dict[str, object], size_bytes: int) -> bytes:
+    """A file of tensors with a header that may lie."""
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + bytes(size_bytes)
 
 
 def resealed(path: Path, name: str, content: bytes) -> None:
@@ -72,6 +81,39 @@ def test_a_checkpoint_that_cannot_be_finished_leaves_nothing(
     with pytest.raises(OSError, match="No space left"):
         checkpoint.write(directory, replace(STATE, step=8), {"a": torch.ones(2)}, {})
     assert list(checkpoints_path(directory).iterdir()) == [path]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="only Linux tells a descriptor's file by its number")
+def test_a_checkpoint_is_on_the_medium_before_it_appears_and_its_manifest_is_the_last_of_its_files(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    rename, fsync = os.rename, os.fsync
+
+    def renamed(source: Path, target: Path) -> None:
+        rename(source, target)
+        done.append(f"rename to {Path(target).name}")
+
+    def synced(fd: int) -> None:
+        fsync(fd)
+        done.append(Path(os.readlink(f"/proc/self/fd/{fd}")).name)
+
+    monkeypatch.setattr(os, "rename", renamed)
+    monkeypatch.setattr(os, "fsync", synced)
+    checkpoint.write(directory, STATE, {"a": torch.ones(2)}, {})
+    files, (within, appears, parent) = done[:4], done[4:]
+    assert files == list(FILES)
+    assert within.startswith(".tmp-")
+    assert (appears, parent) == ("rename to step-00000007", "checkpoints")
+
+
+def test_where_the_system_has_a_full_sync_it_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(durable, "_FULL_FSYNC", 51)
+    monkeypatch.setattr(durable.fcntl, "fcntl", lambda _fd, command: asked.append(command))
+    durable.write_file(tmp_path / "file", b"content")
+    durable.sync_directory(tmp_path)
+    assert asked == [51, 51]
 
 
 def test_a_checkpoint_of_the_version_before_is_read(path: Path) -> None:
@@ -134,6 +176,12 @@ def test_a_damaged_file_is_found(path: Path, name: str, damage: str) -> None:
         ("weights.safetensors", b"\xff\xff\xff\xff\xff\xff\xff\x7f{}"),
         ("weights.safetensors", b"\x10" + bytes(7) + b'{"a":{"dtype":1}'),
         ("optimizer.safetensors", b"pickle"),
+        ("weights.safetensors", tensors({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 2**40]}}, 8)),
+        ("weights.safetensors", tensors({"a": {"dtype": "F32", "shape": [2**61], "data_offsets": [0, 8]}}, 8)),
+        ("weights.safetensors", tensors({"a": {"dtype": "F32", "shape": [3], "data_offsets": [0, 8]}}, 8)),
+        ("weights.safetensors", tensors({"a": {"dtype": "F32", "shape": [2], "data_offsets": [8, 0]}}, 8)),
+        ("weights.safetensors", tensors({"a": {"dtype": "F32", "shape": [-2], "data_offsets": [0, 8]}}, 8)),
+        ("weights.safetensors", tensors({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}, 4096)),
         ("state.json", b"[]"),
         ("state.json", b'{"step": NaN}'),
         ("state.json", b'{"step": ' + b"9" * 400 + b"}"),
@@ -145,6 +193,19 @@ def test_content_that_lies_under_right_hashes_is_refused(path: Path, name: str, 
     resealed(path, name, content)
     with pytest.raises(BadCheckpointError):
         checkpoint.read(path)
+
+
+def test_what_is_pickled_is_refused_and_not_run(path: Path, tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return os.mkdir, (str(tmp_path / "it was run"),)
+
+    torch.save({"a": Evil()}, tmp_path / "pickled")
+    for name in FILES[:3]:
+        resealed(path, name, (tmp_path / "pickled").read_bytes())
+        with pytest.raises(BadCheckpointError):
+            checkpoint.read(path)
+        assert not (tmp_path / "it was run").exists()
 
 
 @pytest.mark.parametrize(
