@@ -13,7 +13,6 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from m1.endpoint import SERVER_OPTIONS, socket_address
 from m1.errors import M1Error, Reason
-from m1.jobdir import Profile
 from m1.paths import Home
 from m1.v1 import (
     checkpoint_pb2,
@@ -46,11 +45,12 @@ from m1d.home import open_home
 from m1d.hub import Hub
 from m1d.live import LiveStats
 from m1d.notify import notify, watchdog_interval_s
+from m1d.profiles import Profiles, current_conditions
 from m1d.recipes import Recipes
 from m1d.store import Store
 from m1d.store.damage import look_for_damage
 from m1d.supervisor import Supervisor
-from m1d.topology import default_threads, read_topology
+from m1d.topology import read_topology
 from m1d.verbs import Verbs
 
 _log = logging.getLogger(__name__)
@@ -86,12 +86,11 @@ class Daemon:
         self._store = Store(home.database)
         self._hub = Hub(self._store.revision)
         self._store.on_commit = self._hub.publish
-        self._supervisor = Supervisor(home, self._store, time.time, time.monotonic)
+        self._topology = read_topology()
+        self._profiles = Profiles(home.profiles, self._topology, current_conditions)
+        self._supervisor = Supervisor(home, self._store, self._profiles, time.time, time.monotonic)
         self._verbs = Verbs(home, self._store, self._hub, self._supervisor, time.time)
         self._live = LiveStats(home.root, self._supervisor)
-        self._topology = read_topology()
-        # Until it is measured (a tuned profile), the CPU's fastest cores and one operator at a time.
-        self._default_profile = Profile(threads=default_threads(self._topology))
         self._recipes = Recipes(home.cache)
         self._stop = asyncio.Event()
 
@@ -134,14 +133,14 @@ class Daemon:
         self._home.socket.unlink(missing_ok=True)
         server = aio.server(interceptors=[ErrorInterceptor(self._home.database)], options=SERVER_OPTIONS)
         home, store, hub, verbs = self._home, self._store, self._hub, self._verbs
-        jobs = JobService(home, store, hub, verbs, self._recipes, self._default_profile)
+        jobs = JobService(home, store, hub, verbs, self._recipes, self._profiles)
         job_pb2_grpc.add_JobServiceServicer_to_server(jobs, server)
         checkpoint_pb2_grpc.add_CheckpointServiceServicer_to_server(CheckpointService(home, store, verbs), server)
         event_pb2_grpc.add_EventServiceServicer_to_server(EventService(store, hub, verbs, self._live), server)
         metric_pb2_grpc.add_MetricServiceServicer_to_server(MetricService(store, verbs), server)
         recipe_pb2_grpc.add_RecipeServiceServicer_to_server(RecipeService(self._recipes), server)
         dataset_pb2_grpc.add_DatasetServiceServicer_to_server(DatasetService(home, store), server)
-        system = SystemService(home, store, self._topology, self._default_profile, self._live, self._shutdown)
+        system = SystemService(home, store, self._topology, self._profiles.untuned, self._live, self._shutdown)
         system_pb2_grpc.add_SystemServiceServicer_to_server(system, server)
         healthy = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(healthy, server)

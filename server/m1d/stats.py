@@ -185,6 +185,12 @@ def _busy_and_total(times: Any) -> tuple[float, float]:
     return total - fields["idle"] - fields.get("iowait", 0.0), total
 
 
+def power_source() -> str:
+    """Where the power comes from: "mains", "battery" or "unknown"."""
+    on_battery, _ = _battery()
+    return "unknown" if on_battery is None else "battery" if on_battery else "mains"
+
+
 def _battery() -> tuple[bool | None, float | None]:
     import psutil
 

@@ -5,18 +5,22 @@ from __future__ import annotations
 import importlib.util
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from m1.datasets import check_source
 from m1.errors import M1Error, Reason
 from m1.jobdir import Profile
 from m1.settings import Value, resolve
 
+from m1d.profiles import Profiles
 from m1d.recipe_files import GivenFile
 from m1d.recipes import Recipe, Recipes
 from m1d.seeding import Seed
+
+Purpose = Literal["train", "tune"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _ID = re.compile(r"j\d+")
@@ -48,6 +52,9 @@ class Submission:
     seed: Seed | None
     file: GivenFile | None = None
     """Where the recipe is the user's own; `recipe` is then its class."""
+    purpose: Purpose = "train"
+    fixed: Sequence[str] = ()
+    """The fields of the profile that were given."""
 
 
 @dataclass(frozen=True)
@@ -64,12 +71,13 @@ class Request:
     retries: int | None
     from_checkpoint: str
     request_id: str
+    purpose: Purpose = "train"
     file: GivenFile | None = None
     """A recipe of the user's own, in place of `recipe`."""
 
 
 async def check(
-    request: Request, seed: Seed | None, recipes: Recipes, data_root: Path, default_profile: Profile
+    request: Request, seed: Seed | None, recipes: Recipes, data_root: Path, profiles: Profiles
 ) -> Submission:
     """The job with all its settings resolved; what the request leaves out is as in the seed, if there is one.
 
@@ -122,9 +130,13 @@ async def check(
             value=request.from_checkpoint,
         )
     settings = resolve(recipe.settings, given)
-    profile = check_profile({**(seed.profile if seed else {}), **request.profile}, default_profile)
-    data = request.data or (seed.data if seed else "") or recipe.default_data
-    _check_data(recipe, data, data_root)
+    profile = _profile(request, seed, recipe, profiles)
+    data = ""
+    if request.purpose == "tune":
+        _check_tuning(request, recipe)
+    else:
+        data = request.data or (seed.data if seed else "") or recipe.default_data
+        _check_data(recipe, data, data_root)
     return Submission(
         name=request.name,
         recipe=recipe.name,
@@ -135,8 +147,44 @@ async def check(
         retries=retries,
         from_checkpoint=request.from_checkpoint,
         seed=seed,
+        purpose=request.purpose,
+        fixed=sorted(request.profile),
         file=request.file,
     )
+
+
+def _profile(request: Request, seed: Seed | None, recipe: Recipe, profiles: Profiles) -> Profile:
+    """What was asked for; else the seed's, or what a tuning found; a tuning begins with the machine's own."""
+    default = profiles.untuned
+    if not seed and request.purpose == "train":
+        file_sha256 = request.file.sha256 if request.file else ""
+        default = profiles.default(recipe.name, file_sha256, str(request.profile.get("device", "")))
+    profile = check_profile({**(seed.profile if seed else {}), **request.profile}, default)
+    given = f"; {', '.join(sorted(request.profile))} as given" if request.profile else ""
+    return replace(profile, origin=profile.origin + given)
+
+
+def _check_tuning(request: Request, recipe: Recipe) -> None:
+    if recipe.measures:
+        raise M1Error(
+            Reason.INVALID_ARGUMENT,
+            f'the recipe "{recipe.name}" measures and trains nothing, so there is nothing to tune',
+            "tune a recipe that trains",
+            field="spec.recipe",
+            value=recipe.name,
+        )
+    for field, value, why in (
+        ("data", request.data, "it trains on random images"),
+        ("from_checkpoint", request.from_checkpoint, "it learns nothing"),
+    ):
+        if value:
+            raise M1Error(
+                Reason.INVALID_ARGUMENT,
+                f'{field} is "{value}", and a tuning takes none',
+                f"leave it out: {why}",
+                field=f"spec.{field}",
+                value=value,
+            )
 
 
 def _check_data(recipe: Recipe, data: str, data_root: Path) -> None:

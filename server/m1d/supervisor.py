@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +28,7 @@ from m1.v1 import event_pb2
 from m1d import process
 from m1d.ingest import ingest
 from m1d.job import Job, JobError, Process
+from m1d.profiles import Profiles
 from m1d.record import change_state, notice
 from m1d.seeding import move_in
 from m1d.settle import Ending, settle
@@ -47,9 +48,17 @@ STOP_GRACE_S = 20.0
 class Supervisor:
     """One training process at a time. Used from the event loop's thread."""
 
-    def __init__(self, home: Home, store: Store, clock: Callable[[], float], monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        home: Home,
+        store: Store,
+        profiles: Profiles,
+        clock: Callable[[], float],
+        monotonic: Callable[[], float],
+    ) -> None:
         self._home = home
         self._store = store
+        self._profiles = profiles
         self._clock = clock
         self._monotonic = monotonic
         self._wake = asyncio.Event()
@@ -231,13 +240,20 @@ class Supervisor:
             for entry in journal.read_journal(path, job.journal_offset):
                 entries.append(entry)  # noqa: PERF402 - what was read before the damage counts
         except journal.JournalDamagedError as damage:
-            job = ingest(self._store, job, entries)
+            job = self._ingest(job, entries)
             job = replace(job, journal_damaged=True)
             _log.error("%s", damage)
             with self._store.transaction() as tx:
                 notice(tx, job, self._clock(), event_pb2.SEVERITY_ERROR, str(damage))
                 tx.update_job(job)
             return job
+        return self._ingest(job, entries)
+
+    def _ingest(self, job: Job, entries: Sequence[journal.Entry]) -> Job:
+        for entry in entries:
+            if job.purpose == "tune" and isinstance(entry.record, journal.Findings):
+                # First: whoever dies in between takes the record in, and keeps the same profile, again.
+                self._profiles.keep(job, entry.record, entry.time)
         return ingest(self._store, job, entries)
 
     def _acquaint(self, job: Job) -> Job:

@@ -140,7 +140,7 @@ class Verbs:
             if known:
                 return _same(known, submission)
         now = self._clock()
-        name = submission.name or self._free_name(submission.recipe)
+        name = submission.name or self._free_name(submission)
         file = submission.file
         taken = self._store.job_by_name(name)
         if taken:
@@ -166,6 +166,8 @@ class Verbs:
             from_checkpoint=submission.from_checkpoint,
             seed=copy,
             recipe_file=file.of_class(submission.recipe) if file else None,
+            purpose=submission.purpose,
+            fixed=submission.fixed if submission.purpose == "tune" else (),
             reason="submitted",
             times={JobState.QUEUED.value: now},
         )
@@ -179,9 +181,11 @@ class Verbs:
         self._supervisor.wake()
         return job
 
-    def _free_name(self, recipe: str) -> str:
+    def _free_name(self, submission: Submission) -> str:
         # A class of a user's file may be called what a job may not.
-        stem = re.sub("[^a-z0-9]+", "-", recipe.lower()).strip("-")[:40] or "recipe"
+        stem = re.sub("[^a-z0-9]+", "-", submission.recipe.lower()).strip("-")[:40] or "recipe"
+        if submission.purpose == "tune":
+            stem = f"tune-{stem}"
         number = self._store.next_number()
         while self._store.job_by_name(f"{stem}-{number}"):
             number += 1
@@ -386,14 +390,15 @@ class Verbs:
 
 
 def _same(known: Job, submission: Submission) -> Job:
-    """The job that a request made before, if it is what the request asks for now."""
+    """The job that a request made before, if it is what the request asks for now; a default may have changed since."""
     file = submission.file.of_class(submission.recipe) if submission.file else None
     before = (
         known.recipe,
         known.recipe_file,
         known.data,
         dict(known.settings),
-        known.profile,
+        known.purpose,
+        [getattr(known.profile, name) for name in submission.fixed],
         known.priority,
         known.from_checkpoint,
     )
@@ -402,7 +407,8 @@ def _same(known: Job, submission: Submission) -> Job:
         file,
         submission.data,
         dict(submission.settings),
-        submission.profile,
+        submission.purpose,
+        [getattr(submission.profile, name) for name in submission.fixed],
         submission.priority,
         submission.from_checkpoint,
     )

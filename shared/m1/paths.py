@@ -50,6 +50,11 @@ class Home:
         return self.root / "cache"
 
     @property
+    def profiles(self) -> Path:
+        """What tunings found, by recipe."""
+        return self.root / "profiles"
+
+    @property
     def config(self) -> Path:
         """The daemon's own settings; may be absent."""
         return self.root / "config.toml"

@@ -23,10 +23,12 @@ from m1.v1 import event_pb2, job_pb2
 from m1d.hub import Hub
 from m1d.job import Process
 from m1d.process import kill, start_mark
+from m1d.profiles import Profiles, current_conditions
 from m1d.states import JobState
 from m1d.store import Store
 from m1d.submission import Submission
 from m1d.supervisor import Supervisor
+from m1d.topology import read_topology
 from m1d.verbs import Verbs
 from proof import stored_events, submit, training_pids
 from test_home import one_sentence, serve
@@ -137,7 +139,8 @@ def test_a_clock_that_jumps_changes_neither_the_order_of_the_jobs_nor_that_of_th
     home.jobs.mkdir()
     with closing(Store(home.database)) as store:
         hub = Hub(store.revision)
-        supervisor = Supervisor(home, store, lambda: next(times), lambda: 0.0)
+        profiles = Profiles(home.profiles, read_topology(), current_conditions)
+        supervisor = Supervisor(home, store, profiles, lambda: next(times), lambda: 0.0)
         verbs = Verbs(home, store, hub, supervisor, lambda: next(times))
         jobs = [verbs._submit(_submission(name), "", "", validate_only=False) for name in ("a", "b", "c")]
         assert [job.create_time for job in jobs] == [1e9, 2e9, 5e8]

@@ -10,13 +10,14 @@ from typing import Any
 from google.protobuf import struct_pb2
 from m1.endpoint import CHUNK_BYTES
 from m1.errors import M1Error, Reason
-from m1.jobdir import Profile, log_path
+from m1.jobdir import log_path
 from m1.paths import Home
 from m1.v1 import job_pb2, job_pb2_grpc
 
 from m1d.api.paging import make_token, page_size, read_token
 from m1d.hub import Hub
 from m1d.job import Job
+from m1d.profiles import Profiles
 from m1d.recipes import Recipes
 from m1d.states import JobState
 from m1d.store import Store
@@ -31,15 +32,13 @@ _LOG_POLL_S = 0.2
 class JobService(job_pb2_grpc.JobServiceServicer):
     """See proto/m1/v1/job.proto."""
 
-    def __init__(
-        self, home: Home, store: Store, hub: Hub, verbs: Verbs, recipes: Recipes, default_profile: Profile
-    ) -> None:
+    def __init__(self, home: Home, store: Store, hub: Hub, verbs: Verbs, recipes: Recipes, profiles: Profiles) -> None:
         self._home = home
         self._store = store
         self._hub = hub
         self._verbs = verbs
         self._recipes = recipes
-        self._default_profile = default_profile
+        self._profiles = profiles
 
     def _told(self, job: Job) -> job_pb2.Job:
         return job_to_proto(job, self._store.revision)
@@ -56,10 +55,11 @@ class JobService(job_pb2_grpc.JobServiceServicer):
             retries=request.spec.retries if request.spec.HasField("retries") else None,
             from_checkpoint=request.spec.from_checkpoint,
             request_id=request.request_id,
+            purpose="tune" if request.spec.purpose == job_pb2.PURPOSE_TUNE else "train",
             file=given_file(request.spec.recipe_file) if request.spec.HasField("recipe_file") else None,
         )
         seed = self._verbs.find_seed(asked.from_checkpoint)
-        submission = await check(asked, seed, self._recipes, self._home.data, self._default_profile)
+        submission = await check(asked, seed, self._recipes, self._home.data, self._profiles)
         job = await self._verbs.submit(submission, request.request_id, validate_only=request.validate_only)
         return job_pb2.SubmitJobResponse(job=self._told(job))
 

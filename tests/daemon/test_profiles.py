@@ -1,0 +1,116 @@
+"""What a tuning found is stored, used, and told; what it cannot be used for, it is not used for."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from m1.jobdir import Profile, RecipeFile
+from m1.journal import Finding, Findings
+from m1d.job import Job
+from m1d.profiles import UNTUNED, Profiles, machine_words
+from m1d.topology import CoreKind, Topology
+
+MACHINE = Topology("Apple M1", (CoreKind("performance", 4, 4), CoreKind("efficiency", 4, 4)), 2**34)
+CONDITIONS = {"torch": "2.9.0", "power": "mains"}
+FOUND = Findings(
+    [
+        Finding("dtype/bfloat16", "dtype bfloat16", 1.8, "x", 1.7, 1.9, 5, chosen=True),
+        Finding("factor", "the choice against the default", 2.1, "x", 2.0, 2.2, 7),
+    ],
+    Profile(threads=4, dtype="bfloat16", prefetch=1),
+    CONDITIONS,
+)
+NOON = 1795348800.0
+
+
+def job(recipe: str = "cifar", file: RecipeFile | None = None) -> Job:
+    return Job(12, "tune", recipe, "", {}, Profile(), 0, 0, NOON, purpose="tune", recipe_file=file)
+
+
+def profiles(home: Path, machine: Topology = MACHINE, **conditions: str) -> Profiles:
+    return Profiles(home / "profiles", machine, lambda: CONDITIONS | conditions)
+
+
+def test_without_a_tuning_the_machine_s_fastest_cores_serve(tmp_path: Path) -> None:
+    assert profiles(tmp_path).default("cifar") == Profile(threads=4, origin=UNTUNED)
+
+
+def test_what_a_tuning_found_is_the_recipe_s_default_and_says_where_it_is_from(tmp_path: Path) -> None:
+    profiles(tmp_path).keep(job(), FOUND, NOON)
+    profile = profiles(tmp_path).default("cifar")
+    assert replace(profile, origin="") == FOUND.profile
+    assert profile.origin.startswith("m1ctl tune on 2026-11-2")
+    assert profile.origin.endswith("(j12): 2.1 x the default")
+    assert profiles(tmp_path).default("other").origin == UNTUNED
+    stored = json.loads((tmp_path / "profiles" / "cifar.json").read_text())
+    assert stored["findings"][0]["low"] == 1.7
+    assert stored["conditions"]["machine"] == "Apple M1, 4 performance and 4 efficiency cores"
+
+
+def test_the_same_record_again_changes_nothing(tmp_path: Path) -> None:
+    profiles(tmp_path).keep(job(), FOUND, NOON)
+    before = (tmp_path / "profiles" / "cifar.json").read_bytes()
+    profiles(tmp_path).keep(job(), FOUND, NOON)
+    assert (tmp_path / "profiles" / "cifar.json").read_bytes() == before
+
+
+def test_what_is_found_on_the_way_is_not_stored(tmp_path: Path) -> None:
+    profiles(tmp_path).keep(job(), replace(FOUND, profile=None), NOON)
+    assert profiles(tmp_path).default("cifar").origin == UNTUNED
+
+
+def test_a_recipe_file_s_profile_is_that_of_its_content(tmp_path: Path) -> None:
+    profiles(tmp_path).keep(job("Mine", RecipeFile("mine.py", "Mine", "ab" * 32)), FOUND, NOON)
+    assert profiles(tmp_path).default("Mine", "ab" * 32).dtype == "bfloat16"
+    assert profiles(tmp_path).default("Mine", "cd" * 32).origin == UNTUNED
+    assert profiles(tmp_path).default("Mine").origin == UNTUNED
+
+
+def test_it_is_not_used_on_another_machine_which_is_said(tmp_path: Path) -> None:
+    profiles(tmp_path).keep(job(), FOUND, NOON)
+    other = Topology("Apple M3", MACHINE.core_kinds, 2**34)
+    profile = profiles(tmp_path, other).default("cifar")
+    assert profile.dtype == "float32"
+    assert "tune again: the machine was Apple M1, 4 performance" in profile.origin
+
+
+def test_under_other_conditions_it_is_used_and_to_tune_again_is_suggested(tmp_path: Path) -> None:
+    profiles(tmp_path).keep(job(), FOUND, NOON)
+    profile = profiles(tmp_path, torch="2.10.0", power="battery").default("cifar")
+    assert profile.dtype == "bfloat16"
+    assert profile.origin.endswith(
+        "2.1 x the default; tune again: power was mains, is battery; torch was 2.9.0, is 2.10.0"
+    )
+
+
+def test_of_another_device_it_says_nothing(tmp_path: Path) -> None:
+    profiles(tmp_path).keep(job(), FOUND, NOON)
+    assert profiles(tmp_path).default("cifar", device="mps").origin == UNTUNED
+    assert profiles(tmp_path).default("cifar", device="cpu").dtype == "bfloat16"
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"job": 3}', b"\xff\xfe", b"[" * 100_000])
+def test_a_damaged_file_is_set_aside_and_reported_and_the_default_serves(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: bytes
+) -> None:
+    mine = profiles(tmp_path)
+    mine.keep(job(), FOUND, NOON)
+    path = tmp_path / "profiles" / "cifar.json"
+    path.write_bytes(damage)
+    with caplog.at_level(logging.ERROR):
+        profile = mine.default("cifar")
+    assert replace(profile, origin="") == Profile(threads=4)
+    assert "is damaged" in caplog.text
+    assert path.with_name("cifar.json.damaged").read_bytes() == damage
+    # Said with every job until the recipe is tuned again.
+    assert "tune again" in mine.default("cifar").origin
+    mine.keep(job(), FOUND, NOON)
+    assert mine.default("cifar").dtype == "bfloat16"
+
+
+def test_the_machine_is_called_by_its_processor_and_its_cores() -> None:
+    assert machine_words(Topology("EPYC", (CoreKind("uniform", 8, 16),), 1)) == "EPYC, 8 uniform (16 threads) cores"
