@@ -147,7 +147,7 @@ class Client:
         spec = build(
             job_pb2.JobSpec,
             "spec.",
-            **{"recipe_file" if isinstance(recipe, job_pb2.RecipeFile) else "recipe": recipe},
+            **_name_or_file(recipe),
             data=data,
             settings=build_settings(settings or {}),
             priority=priority,
@@ -161,7 +161,7 @@ class Client:
         request = build(
             job_pb2.SubmitJobRequest, spec=spec, name=name, request_id=request_id, validate_only=validate_only
         )
-        timeout_s = self.connection.timeout_s + (FILE_CHECK_S if spec.HasField("recipe_file") else 0)
+        timeout_s = self._timeout_s(recipe)
         try:
             response: job_pb2.SubmitJobResponse = self.connection.unary(self._jobs.SubmitJob, request, timeout_s)
         except M1Error as error:
@@ -426,11 +426,16 @@ class Client:
         response: recipe_pb2.ListRecipesResponse = self.connection.unary(self._recipes.ListRecipes, request)
         return list(response.recipes)
 
-    def recipe(self, name: str) -> recipe_pb2.Recipe:
-        """One recipe with its settings."""
-        request = build(recipe_pb2.GetRecipeRequest, recipe=name)
-        response: recipe_pb2.GetRecipeResponse = self.connection.unary(self._recipes.GetRecipe, request)
+    def recipe(self, recipe: str | job_pb2.RecipeFile) -> recipe_pb2.Recipe:
+        """One recipe with its settings; a file of one's own is checked as for a submit."""
+        request = build(recipe_pb2.GetRecipeRequest, **_name_or_file(recipe))
+        timeout_s = self._timeout_s(recipe)
+        response: recipe_pb2.GetRecipeResponse = self.connection.unary(self._recipes.GetRecipe, request, timeout_s)
         return response.recipe
+
+    def _timeout_s(self, recipe: str | job_pb2.RecipeFile) -> float:
+        """The deadline of a call that may have to check a file first."""
+        return self.connection.timeout_s + (FILE_CHECK_S if isinstance(recipe, job_pb2.RecipeFile) else 0)
 
     def datasets(self) -> list[dataset_pb2.Dataset]:
         """The built-in data sets and those in the cache."""
@@ -489,3 +494,8 @@ class Client:
         """End the daemon; the training goes on, or with yield_job is checkpointed and taken from the machine first."""
         request = build(system_pb2.ShutdownRequest, **{"yield": yield_job})  # `yield` is a keyword
         self.connection.unary(self._system.Shutdown, request, timeout_s, bounded=not yield_job)
+
+
+def _name_or_file(recipe: str | job_pb2.RecipeFile) -> dict[str, Any]:
+    """The field of a message that takes it."""
+    return {"recipe_file" if isinstance(recipe, job_pb2.RecipeFile) else "recipe": recipe}

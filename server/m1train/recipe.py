@@ -1,7 +1,9 @@
 """What a recipe is: a model, its loss, its optimizer, its schedule, and how images become inputs.
 
 The engine calls it; a recipe knows nothing of daemons, journals, checkpoints, ranks or the clock. A recipe of one's own
-is a class that derives from Recipe, has a `model` and an `optimizer`, and takes the rest from here.
+is a class that derives from Recipe, has a `model` and an `optimizer`, and takes the rest from here. Its settings are
+its `Config`, a frozen dataclass that derives from TrainingConfig, each declared with `setting`: a default, a sentence,
+and for a number its bounds. Its summary is the first line of its docstring. `m1ctl recipes new` writes one.
 
 What is random in the augmentation comes in as a Draw: a pure function of seed, epoch and sample. Before each forward
 pass the engine also sets torch's, NumPy's and Python's generators from seed and step, so that whatever a model draws

@@ -1,4 +1,4 @@
-"""What can be trained: `m1ctl recipes`, `m1ctl recipes show NAME`, `m1ctl recipes new FILE`."""
+"""What can be trained: `m1ctl recipes`, `m1ctl recipes show RECIPE`, `m1ctl recipes new FILE`."""
 
 from __future__ import annotations
 
@@ -35,16 +35,20 @@ def list_(context: typer.Context, output: Output = Format.text) -> None:
 @app.command()
 def show(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME", help='A recipe, as "cifar".', show_default=False)],
+    name: Annotated[
+        str, typer.Argument(metavar="RECIPE", help='"cifar", or a file of your own: ./mine.py.', show_default=False)
+    ],
     output: Output = Format.text,
 ) -> None:
     """Show every setting of a recipe: default, bounds, unit, one sentence."""
     from m1.v1 import recipe_pb2
 
     from m1ctl.pages import recipe_page
+    from m1ctl.requests import recipe_named
 
+    wanted = recipe_named(name)
     with session_of(context).connect() as client:
-        recipe = client.recipe(name)
+        recipe = client.recipe(wanted)
     if output is Format.json:
         put_json(recipe_pb2.GetRecipeResponse(recipe=recipe))
     else:

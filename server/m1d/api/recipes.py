@@ -9,6 +9,7 @@ from m1.settings import Setting
 from m1.v1 import recipe_pb2, recipe_pb2_grpc
 
 from m1d.recipes import Recipe, Recipes
+from m1d.translate import given_file
 
 
 class RecipeService(recipe_pb2_grpc.RecipeServiceServicer):
@@ -21,7 +22,11 @@ class RecipeService(recipe_pb2_grpc.RecipeServiceServicer):
         return recipe_pb2.ListRecipesResponse(recipes=map(_recipe, await self._recipes.all()))
 
     async def GetRecipe(self, request: recipe_pb2.GetRecipeRequest, context: Any) -> recipe_pb2.GetRecipeResponse:
-        return recipe_pb2.GetRecipeResponse(recipe=_recipe(await self._recipes.get(request.recipe)))
+        if request.HasField("recipe_file"):
+            recipe = await self._recipes.of_file(given_file(request.recipe_file), {})
+        else:
+            recipe = await self._recipes.get(request.recipe)
+        return recipe_pb2.GetRecipeResponse(recipe=_recipe(recipe))
 
 
 def _recipe(recipe: Recipe) -> recipe_pb2.Recipe:

@@ -1,4 +1,5 @@
 from google.protobuf import struct_pb2 as _struct_pb2
+from m1.v1 import job_pb2 as _job_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -53,10 +54,12 @@ class ListRecipesResponse(_message.Message):
     def __init__(self, recipes: _Optional[_Iterable[_Union[Recipe, _Mapping]]] = ...) -> None: ...
 
 class GetRecipeRequest(_message.Message):
-    __slots__ = ("recipe",)
+    __slots__ = ("recipe", "recipe_file")
     RECIPE_FIELD_NUMBER: _ClassVar[int]
+    RECIPE_FILE_FIELD_NUMBER: _ClassVar[int]
     recipe: str
-    def __init__(self, recipe: _Optional[str] = ...) -> None: ...
+    recipe_file: _job_pb2.RecipeFile
+    def __init__(self, recipe: _Optional[str] = ..., recipe_file: _Optional[_Union[_job_pb2.RecipeFile, _Mapping]] = ...) -> None: ...
 
 class GetRecipeResponse(_message.Message):
     __slots__ = ("recipe",)

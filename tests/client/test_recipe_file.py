@@ -1,0 +1,66 @@
+"""What is typed for a recipe: a name, or a file of one's own; and the file to begin with."""
+
+import subprocess
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+from m1.errors import ExitCode, M1Error, Reason
+from m1.v1 import job_pb2
+from m1ctl.requests import RECIPE_FILE_LIMIT_BYTES, recipe_named
+from m1d import recipe_files
+
+
+@pytest.mark.parametrize(
+    ("typed", "name", "class_name"),
+    [
+        ("./mine.py", "mine.py", ""),
+        ("mine.py", "mine.py", ""),
+        ("mine.py:Mine", "mine.py", "Mine"),
+        ("{here}/mine.py:Mine", "mine.py", "Mine"),
+        ("./a:b.py", "a:b.py", ""),
+    ],
+)
+def test_a_path_or_the_end_of_its_name_makes_it_a_file(
+    typed: str, name: str, class_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).write_bytes(b"x = 1")
+    assert recipe_named(typed.format(here=tmp_path)) == job_pb2.RecipeFile(
+        name=name, class_name=class_name, content=b"x = 1"
+    )
+
+
+@pytest.mark.parametrize("typed", ["cifar", "cifar-fast", "mine", "cifar:Mine"])
+def test_all_else_is_a_name(typed: str) -> None:
+    assert recipe_named(typed) == typed
+
+
+def test_a_file_that_is_not_there_or_too_large_is_refused_before_it_is_sent(tmp_path: Path) -> None:
+    assert RECIPE_FILE_LIMIT_BYTES == recipe_files.LIMIT_BYTES
+    (tmp_path / "large.py").write_bytes(b"#" * (RECIPE_FILE_LIMIT_BYTES + 1))
+    for name, reason in (
+        ("absent.py", Reason.RECIPE_NOT_FOUND),
+        ("", Reason.RECIPE_NOT_FOUND),
+        ("large.py", Reason.TOO_LARGE),
+    ):
+        with pytest.raises(M1Error) as caught:
+            recipe_named(f"{tmp_path}/{name}")
+        assert caught.value.reason is reason
+
+
+def test_a_new_recipe_needs_no_daemon_and_overwrites_nothing(tmp_path: Path) -> None:
+    def new(name: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-P", "-m", "m1ctl", "--home", str(tmp_path / "none"), "recipes", "new", name]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, cwd=tmp_path)
+
+    done = new("mine.py")
+    assert (done.returncode, done.stdout) == (ExitCode.OK, "")
+    assert done.stderr == "wrote mine.py; train it with m1ctl submit mine.py --watch\n"
+    assert (tmp_path / "mine.py").read_text() == files("m1ctl").joinpath("recipe_template.txt").read_text()
+    (tmp_path / "mine.py").write_text("mine")
+    assert new("mine.py").returncode == ExitCode.USAGE
+    assert (tmp_path / "mine.py").read_text() == "mine"
+    assert new("mine").returncode == ExitCode.USAGE
+    assert new("absent/mine.py").returncode == ExitCode.ERROR
