@@ -1,0 +1,123 @@
+"""`m1ctl bench`: measure the project itself, what rules of thumb claim, and compare two results."""
+
+from __future__ import annotations
+
+import datetime
+import enum
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from m1.errors import ExitCode
+
+from m1ctl.options import Output
+from m1ctl.output import Format, put, tell
+from m1ctl.session import check_not_empty, session_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from m1.v1 import job_pb2
+
+    from m1ctl.client import Client
+
+app = typer.Typer(help="Measure the project itself, or what rules of thumb claim.", rich_markup_mode=None)
+
+Out = Annotated[str | None, typer.Option(metavar="FILE", help="Write the result there, too, as JSON.")]
+
+
+class Part(enum.StrEnum):
+    """What can be measured alone."""
+
+    engine = "engine"
+    daemon = "daemon"
+    cold = "cold"
+    start = "start"
+
+
+@app.callback(invoke_without_command=True)
+def bench(
+    context: typer.Context,
+    only: Annotated[
+        list[Part] | None, typer.Option(help="Measure this part; repeatable. Else all of them.", show_default=False)
+    ] = None,
+    out: Out = None,
+    output: Output = Format.text,
+) -> None:
+    """Measure the project itself: engine, daemon, a cold start, the command line's start.
+
+    Its jobs are deleted afterwards. It refuses to begin beside a job.
+    """
+    if context.invoked_subcommand:
+        return
+    from m1ctl.benchmark import PARTS, check_idle
+
+    check_not_empty("out", out, "name a file, or leave --out out")
+    session = session_of(context)
+    with session.connect() as client:
+        check_idle(client)
+        found: list[job_pb2.Finding] = []
+        for part in only or list(Part):
+            tell(f"measuring: {part.value}")
+            found += PARTS[part.value](client, session)
+        _put(client, found, out, output)
+
+
+@app.command()
+def claims(
+    context: typer.Context,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of claims; repeatable.")
+    ] = None,
+    out: Out = None,
+    output: Output = Format.text,
+) -> None:
+    """Measure what rules of thumb claim about training, on this machine."""
+    from m1ctl.commands.submit import parse_pairs
+    from m1ctl.measuring import MeasuringView
+    from m1ctl.watching import follow_to_the_end
+
+    check_not_empty("out", out, "name a file, or leave --out out")
+    with session_of(context).connect() as client:
+        job = client.submit("claims", settings=parse_pairs("--set", settings or ()))
+        code = follow_to_the_end(client, job, Format.text, MeasuringView())
+        if code is not ExitCode.INTERRUPTED:
+            _put(client, client.get(job.id).findings, out, output)
+    raise typer.Exit(code)
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(metavar="A.json", show_default=False)],
+    b: Annotated[Path, typer.Argument(metavar="B.json", show_default=False)],
+    output: Output = Format.text,
+) -> None:
+    """Compare two results that --out or -o json wrote."""
+    from m1ctl.results import compare as compare_results
+    from m1ctl.results import comparison_document, comparison_page, read_result
+
+    results = read_result(a), read_result(b)
+    rows = compare_results(*results)
+    if output is Format.json:
+        _put_plain(comparison_document(*results, rows))
+    else:
+        put(comparison_page(*results, rows))
+
+
+def _put(client: Client, found: Sequence[job_pb2.Finding], out: str | None, output: Format) -> None:
+    from m1ctl.pages import findings_page
+    from m1ctl.results import document
+
+    now = datetime.datetime.now().astimezone()
+    result = document(found, client.system_info(), client.topology(), now)
+    if out:
+        Path(out).write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+    if output is Format.json:
+        _put_plain(result)
+    elif found:
+        put(findings_page(found))
+
+
+def _put_plain(plain: dict[str, Any]) -> None:
+    put(json.dumps(plain, indent=2, ensure_ascii=False))
