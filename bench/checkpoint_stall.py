@@ -42,7 +42,7 @@ from torch.optim import AdamW, Optimizer
 
 def cifar() -> tuple[nn.Module, Optimizer, Callable[[], Tensor]]:
     """The recipe's network and the loss of one batch of 128."""
-    recipe = recipes.load("cifar", {})
+    recipe = recipes.load(recipes.declaration("cifar"), {})
     model = recipe.model(10).to(memory_format=torch.channels_last)
     images = torch.linspace(0, 1, 128 * 3 * 32 * 32).reshape(128, 3, 32, 32)
     images = images.contiguous(memory_format=torch.channels_last)

@@ -1,6 +1,6 @@
 """Heat, power and memory as the system tells them, each with its kind: a sensor, or a counter. Absent is None, and why.
 
-Read from sysfs and procfs, where Linux has them. macOS tells an unprivileged process neither degrees nor watts without
+From psutil, sysfs and procfs. macOS tells an unprivileged process neither degrees nor watts without
 a library of its own; its thermal pressure is among the daemon's system stats.
 """
 
@@ -11,8 +11,10 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-# What the drivers of processors' own sensors are called under /sys/class/hwmon.
-_DRIVERS = ("coretemp", "k10temp", "zenpower", "cpu_thermal", "soc_thermal", "scpi_sensors")
+import psutil
+
+# What Linux calls the drivers and the thermal zones of processors.
+_DRIVERS = ("coretemp", "k10temp", "zenpower", "cpu_thermal", "cpu-thermal", "soc_thermal", "x86_pkg_temp")
 _PACKAGE_DOMAIN = "class/powercap/intel-rapl:0"
 _SYS, _PROC = Path("/sys"), Path("/proc")
 
@@ -25,18 +27,13 @@ class Reading:
     source: str
 
 
-def temperature_c(root: Path = _SYS) -> Reading:
+def temperature_c() -> Reading:
     """The hottest sensor of the processor, in degrees Celsius."""
-    for driver in sorted(root.glob("class/hwmon/hwmon*")):
-        name = _text(driver / "name")
-        if name in _DRIVERS:
-            degrees = [int(text) / 1000 for file in driver.glob("temp*_input") if (text := _text(file)).isdecimal()]
-            if degrees:
-                return Reading(max(degrees), f"sensor: {name}")
-    for zone in sorted(root.glob("class/thermal/thermal_zone*")):
-        kind = _text(zone / "type")
-        if ("cpu" in kind.lower() or "x86_pkg" in kind) and (text := _text(zone / "temp")).isdecimal():
-            return Reading(int(text) / 1000, f"sensor: {kind}")
+    read = getattr(psutil, "sensors_temperatures", None)  # not on every platform that psutil is on
+    found = read() if read else {}
+    for name in _DRIVERS:
+        if found.get(name):
+            return Reading(max(sensor.current for sensor in found[name]), f"sensor: {name}")
     return Reading(None, "unavailable: this system shows no sensor of the processor")
 
 
