@@ -101,6 +101,7 @@ def _attempt(directory: Path, spec: Spec, journal: Journal, control: Control, po
     from m1train.batches import Batches
     from m1train.checkpoint_writer import CheckpointWriter, announcement
     from m1train.loop import Loop
+    from m1train.memory import check_batch
     from m1train.training_state import restore
 
     declared = recipes.declaration_of_job(directory, spec)
@@ -150,6 +151,7 @@ def _attempt(directory: Path, spec: Spec, journal: Journal, control: Control, po
     if state is None:
         recipe.initialise(model, torch.from_numpy(dataset.train.images[training[:_INITIAL_IMAGES]]))
     optimizer = place.optimizer(recipe.optimizer(model))
+    check_batch(recipe, place, model, optimizer, dataset.train, len(training))
     fingerprint = device.fingerprint(spec.profile) | _content_fingerprint(declared, config, dataset)
     origin = checkpoint.Origin(spec.job_id, spec.recipe, spec.data, asdict(config), asdict(spec.profile))
     approximate: list[str] = []

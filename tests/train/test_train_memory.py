@@ -1,0 +1,93 @@
+"""A batch that would not fit is refused before the first step, with the estimate and with what would fit."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from m1.errors import M1Error, Reason
+from m1.jobdir import Profile
+from m1.journal import Exited
+from m1d.job import Job
+from m1d.settle import Ending, settle
+from m1d.states import JobState
+from m1train import device, memory
+from m1train.config import TrainingConfig
+from m1train.dataset.cache import Split
+from m1train.recipe import Recipe
+from torch import nn
+from torch.optim import SGD, AdamW, Optimizer
+
+SPLIT = Split(np.zeros((16, 32, 32, 3), np.uint8), np.arange(16, dtype=np.int64) % 10)
+WEIGHTS = (3072 + 1) * 10 * 4
+
+
+class Linear(Recipe[TrainingConfig]):
+    def model(self, n_classes: int) -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(3072, n_classes))
+
+    def optimizer(self, model: nn.Module) -> Optimizer:
+        return AdamW(model.parameters())
+
+
+@dataclass
+class Memory:
+    available: int
+
+
+def made(batch_size: int) -> tuple[Linear, device.Device, nn.Module, Optimizer]:
+    recipe = Linear(TrainingConfig(batch_size=batch_size))
+    place = device.place(Profile(memory_format="contiguous"))
+    model = recipe.model(10)
+    return recipe, place, model, recipe.optimizer(model)
+
+
+def test_what_a_step_needs_is_what_the_backward_pass_keeps_and_the_gradients_and_adam_s_moments() -> None:
+    recipe, place, model, optimizer = made(128)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    per_image, fixed = memory.needed_bytes(recipe, place, model, optimizer, SPLIT)
+    # The linear layer keeps its input; the loss a probability for each class, and the label.
+    assert 3072 * 4 <= per_image / memory._PEAK <= 3072 * 4 + 256
+    assert fixed == 3 * WEIGHTS
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_what_is_allocated_already_is_not_counted_again() -> None:
+    recipe, place, model, optimizer = made(128)
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    _, fixed = memory.needed_bytes(recipe, place, model, optimizer, SPLIT)
+    assert WEIGHTS <= fixed < 2 * WEIGHTS
+    _, fixed = memory.needed_bytes(recipe, place, model, SGD(model.parameters(), momentum=0.9), SPLIT)
+    assert fixed == 2 * WEIGHTS
+
+
+def test_a_batch_larger_than_the_memory_is_refused_with_what_would_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: Memory(3 * WEIGHTS + 2_000_000))
+    with pytest.raises(M1Error) as caught:
+        memory.check_batch(*made(8192), SPLIT, n_training=50_000)
+    assert (caught.value.reason, caught.value.field) == (Reason.TOO_LARGE, "settings.batch_size")
+    assert "batch_size=8192 needs about" in caught.value.message
+    fits = int(caught.value.hint.split("batch_size=")[1].split()[0])
+    assert 100 < fits < 163
+    memory.check_batch(*made(fits), SPLIT, n_training=50_000)
+    with pytest.raises(M1Error):
+        memory.check_batch(*made(fits + 2), SPLIT, n_training=50_000)
+    # A batch has no more images than there are.
+    memory.check_batch(*made(8192), SPLIT, n_training=90)
+
+
+def test_a_model_that_leaves_no_room_for_a_batch_is_refused_in_other_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: Memory(WEIGHTS))
+    with pytest.raises(M1Error, match="close something large"):
+        memory.check_batch(*made(2), SPLIT, n_training=50_000)
+
+
+def test_such_a_job_fails_at_once() -> None:
+    exited = Exited("failed", Reason.TOO_LARGE.value, "too large", "take less")
+    job = Job(1, "a", "cifar", "digits", {}, Profile(), 0, 0, 0.0, state=JobState.STARTING, exited=exited)
+    (move,) = settle(job, Ending("exit status 1", watched=True, oom=False), newest_step=0, head=0)
+    assert move.state == JobState.FAILED
