@@ -140,7 +140,7 @@ class Daemon:
         metric_pb2_grpc.add_MetricServiceServicer_to_server(MetricService(store, verbs), server)
         recipe_pb2_grpc.add_RecipeServiceServicer_to_server(RecipeService(self._recipes), server)
         dataset_pb2_grpc.add_DatasetServiceServicer_to_server(DatasetService(home, store), server)
-        system = SystemService(home, store, self._topology, self._profiles.untuned, self._live, self._shutdown)
+        system = SystemService(home, store, self._topology, self._profiles.untuned(), self._live, self._shutdown)
         system_pb2_grpc.add_SystemServiceServicer_to_server(system, server)
         healthy = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(healthy, server)

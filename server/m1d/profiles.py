@@ -63,8 +63,12 @@ class Profiles:
         self._directory = directory
         self._machine = machine_words(topology)
         self._conditions = conditions
-        self.untuned = Profile(threads=default_threads(topology), origin=UNTUNED)
-        """The CPU's fastest cores, and one operator at a time."""
+        self._topology = topology
+
+    def untuned(self, *, bfloat16: bool = False) -> Profile:
+        """The CPU's fastest cores, one operator at a time; in bfloat16 if that is meant and the processor has it."""
+        dtype = "bfloat16" if bfloat16 and self._topology.bfloat16 else "float32"
+        return Profile(threads=default_threads(self._topology), dtype=dtype, origin=UNTUNED)
 
     def keep(self, job: Job, found: Findings, time: float) -> None:
         """Store what a tuning found, durably; the same again changes nothing.
@@ -80,25 +84,26 @@ class Profiles:
         sha256 = job.recipe_file.sha256 if job.recipe_file else ""
         replace_file(self._path(job.recipe, sha256), json.dumps(asdict(tuned), indent=1).encode(), durable=True)
 
-    def default(self, recipe: str, file_sha256: str = "", device: str = "") -> Profile:
+    def default(self, recipe: str, file_sha256: str = "", device: str = "", *, bfloat16: bool = False) -> Profile:
         """The profile of a job that asks for nothing, or for no more than a device.
 
         Args:
             recipe: its name.
             file_sha256: where the recipe is a user's own.
             device: what was measured on another one says nothing of it; "" is any.
+            bfloat16: what the recipe is meant for.
         """
-        path = self._path(recipe, file_sha256)
+        path, untuned = self._path(recipe, file_sha256), self.untuned(bfloat16=bfloat16)
         tuned = self._read(path)
         if tuned is None:
             if aside := _set_aside(path).exists():
                 why = f'tune again: "{_set_aside(path)}" could not be read'
-            return replace(self.untuned, origin=f"{UNTUNED}; {why}") if aside else self.untuned
+            return replace(untuned, origin=f"{UNTUNED}; {why}") if aside else untuned
         if tuned.conditions.get("machine") != self._machine:
             was = tuned.conditions.get("machine", "unknown")
-            return replace(self.untuned, origin=f"{UNTUNED}; tune again: the machine was {was}, is {self._machine}")
+            return replace(untuned, origin=f"{UNTUNED}; tune again: the machine was {was}, is {self._machine}")
         if device not in {"", tuned.profile.device}:
-            return self.untuned
+            return untuned
         now = self._conditions()
         changed = [
             f"{k} was {was}, is {now[k]}" for k, was in sorted(tuned.conditions.items()) if now.get(k, was) != was

@@ -43,6 +43,8 @@ class Recipe:
     summary: str
     default_data: str
     settings: Sequence[Setting]
+    bfloat16: bool = False
+    """It is meant to be trained in bfloat16, where the processor has instructions for it."""
     measures: bool = False
     """It trains nothing and takes no data; its result is findings."""
     package: str = ""
@@ -183,6 +185,7 @@ def _recipe(data: Mapping[str, Any]) -> Recipe:
         data["summary"],
         data["default_data"],
         tuple(Setting.from_json(setting) for setting in data["settings"]),
+        data["bfloat16"],
         data["measures"],
         data["package"],
     )

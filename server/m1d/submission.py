@@ -155,10 +155,11 @@ async def check(
 
 def _profile(request: Request, seed: Seed | None, recipe: Recipe, profiles: Profiles) -> Profile:
     """What was asked for; else the seed's, or what a tuning found; a tuning begins with the machine's own."""
-    default = profiles.untuned
+    default = profiles.untuned(bfloat16=recipe.bfloat16)
     if not seed and request.purpose == "train":
         file_sha256 = request.file.sha256 if request.file else ""
-        default = profiles.default(recipe.name, file_sha256, str(request.profile.get("device", "")))
+        device = str(request.profile.get("device", ""))
+        default = profiles.default(recipe.name, file_sha256, device, bfloat16=recipe.bfloat16)
     profile = check_profile({**(seed.profile if seed else {}), **request.profile}, default)
     given = f"; {', '.join(sorted(request.profile))} as given" if request.profile else ""
     return replace(profile, origin=profile.origin + given)

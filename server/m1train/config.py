@@ -97,6 +97,8 @@ class Declaration:
     config: type[Config]
     implementation: str
     """The class, as "module:class", imported when it is run: a Recipe, or a Measurement."""
+    bfloat16: bool = False
+    """It is meant to be trained in bfloat16, where the processor has instructions for it."""
     measures: bool = False
     """It is a Measurement."""
     package: str = ""
@@ -110,6 +112,7 @@ class Declaration:
             "name": self.name,
             "summary": self.summary,
             "default_data": self.default_data,
+            "bfloat16": self.bfloat16,
             "measures": self.measures,
             "package": self.package,
             "settings": [setting.to_json() for setting in declared(self.config)],

@@ -39,6 +39,13 @@ def test_without_a_tuning_the_machine_s_fastest_cores_serve(tmp_path: Path) -> N
     assert profiles(tmp_path).default("cifar") == Profile(threads=4, origin=UNTUNED)
 
 
+def test_a_recipe_that_is_meant_for_bfloat16_gets_it_where_the_processor_has_it(tmp_path: Path) -> None:
+    newer = replace(MACHINE, cpu="Apple M2", bfloat16=True)
+    assert profiles(tmp_path, newer).default("cifar-fast", bfloat16=True).dtype == "bfloat16"
+    assert profiles(tmp_path, newer).default("cifar").dtype == "float32"
+    assert profiles(tmp_path).default("cifar-fast", bfloat16=True).dtype == "float32"
+
+
 def test_what_a_tuning_found_is_the_recipe_s_default_and_says_where_it_is_from(tmp_path: Path) -> None:
     profiles(tmp_path).keep(job(), FOUND, NOON)
     profile = profiles(tmp_path).default("cifar")

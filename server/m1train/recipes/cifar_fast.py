@@ -78,4 +78,5 @@ DECLARATION = Declaration(
     default_data="cifar10",
     config=CifarFastConfig,
     implementation="m1train.recipes.cifar_fast_network:CifarFast",
+    bfloat16=True,
 )
