@@ -1,0 +1,83 @@
+"""m1ctl tune, from the command to the profile that the next submit takes; most of it is given, so that it is short."""
+
+from __future__ import annotations
+
+import json
+import stat
+
+import pytest
+from harness import PATIENCE_S, RunningDaemon
+from m1.errors import ExitCode, M1Error, Reason
+from m1.v1 import job_pb2
+from m1ctl.states import SUCCEEDED
+
+GIVEN = {"threads": "1", "dtype": "float32", "fused": "on", "prefetch": "0", "nnpack": "on", "compile": "off"}
+BRIEFLY = ["--set", "batch_size=4", *(word for k, v in GIVEN.items() for word in ("--profile", f"{k}={v}"))]
+
+
+def test_a_tuning_measures_shows_and_stores_and_submit_uses_it_and_says_so(daemon: RunningDaemon) -> None:
+    told = daemon.m1ctl("tune", "cifar", *BRIEFLY)
+    assert told.returncode == ExitCode.OK, told.stderr
+    header, *rows = told.stdout.splitlines()
+    assert header.split()[:2] == ["MEASURED", "VALUE"]
+    titles = " ".join(rows)
+    for words in ("memory_format contiguous", "dtype float32", "as given", "images/s with the default"):
+        assert words in titles
+    assert "part 1 of" in told.stderr
+    assert "stored: m1ctl submit cifar takes" in told.stderr
+
+    path = daemon.home / "profiles" / "cifar.json"
+    stored = json.loads(path.read_text())
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert {"torch", "power", "machine"} <= set(stored["conditions"])
+    (tuning,) = daemon.client.list_jobs()
+    assert (tuning.state, tuning.name, tuning.spec.data) == (SUCCEEDED, "tune-cifar-1", "")
+    assert tuning.spec.purpose == job_pb2.PURPOSE_TUNE
+    assert {finding["key"] for finding in stored["findings"]} == {finding.key for finding in tuning.findings}
+    assert "images/s with the choice" in daemon.m1ctl("show", tuning.id).stdout
+
+    told = daemon.m1ctl("submit", "cifar", "--data", "few", "--epochs", "1", "--profile", "threads=1")
+    assert "profile: m1ctl tune on 20" in told.stderr
+    assert "(j1): " in told.stderr
+    assert told.stdout.split() == ["j2", "cifar-2"]
+    profile = daemon.client.get("j2").spec.profile
+    assert profile.memory_format == stored["profile"]["memory_format"]
+    assert profile.origin.endswith("; threads as given")
+
+    # Whoever submitted before keeps the profile that the job was stored with.
+    before = daemon.client.submit("cifar", data="few", request_id="again").spec.profile
+    stored["profile"]["prefetch"] = 2
+    path.write_text(json.dumps(stored))
+    assert daemon.client.submit("cifar", data="few").spec.profile.prefetch == 2
+    assert daemon.client.submit("cifar", data="few", request_id="again").spec.profile == before
+
+    # Damaged: set aside, reported, and the machine's own serves.
+    path.write_text("{")
+    told = daemon.m1ctl("submit", "cifar", "--data", "few")
+    assert told.returncode == ExitCode.OK
+    assert "tune again" in told.stderr
+    assert not path.exists()
+    assert path.with_name("cifar.json.damaged").read_text() == "{"
+    assert "is damaged" in daemon.log()
+
+
+@pytest.mark.parametrize(
+    ("asked", "field", "words"),
+    [
+        ({"recipe": "stress"}, "spec.recipe", "nothing to tune"),
+        ({"recipe": "cifar", "data": "few"}, "spec.data", "random images"),
+    ],
+)
+def test_what_cannot_be_tuned_is_refused(daemon: RunningDaemon, asked: dict[str, str], field: str, words: str) -> None:
+    with pytest.raises(M1Error, match=words) as caught:
+        daemon.client.submit(**asked, purpose=job_pb2.PURPOSE_TUNE)  # type: ignore[arg-type]
+    assert (caught.value.reason, caught.value.field) == (Reason.INVALID_ARGUMENT, field)
+    assert list(daemon.client.list_jobs()) == []
+
+
+def test_a_cancelled_tuning_stores_nothing(daemon: RunningDaemon) -> None:
+    job = daemon.client.submit("cifar", purpose=job_pb2.PURPOSE_TUNE, settings={"batch_size": 4})
+    daemon.client.wait(job, until={job_pb2.JOB_STATE_RUNNING}, timeout_s=PATIENCE_S)
+    daemon.client.cancel(job.id)
+    assert daemon.client.wait(job.id, timeout_s=PATIENCE_S).state == job_pb2.JOB_STATE_CANCELLED
+    assert not (daemon.home / "profiles").exists()
