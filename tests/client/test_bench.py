@@ -111,6 +111,8 @@ def test_a_benchmark_writes_a_result_that_can_be_compared_and_leaves_no_job(
 def test_a_benchmark_does_not_begin_beside_a_job(held_daemon: RunningDaemon) -> None:
     refused = held_daemon.m1ctl("bench")
 
+    nowhere = held_daemon.m1ctl("bench", "--out", "nowhere/result.json")
+    assert nowhere.stderr.startswith('m1ctl: "nowhere/result.json" is in no directory')
     assert refused.returncode == 5
     assert "holder" in refused.stderr
     assert len(refused.stderr.splitlines()) == 1

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from m1.errors import ExitCode
+from m1.errors import ExitCode, M1Error, Reason
 
 from m1ctl.options import Output
 from m1ctl.output import Format, put, tell
@@ -53,7 +53,7 @@ def bench(
         return
     from m1ctl.benchmark import PARTS, check_idle
 
-    check_not_empty("out", out, "name a file, or leave --out out")
+    _check_out(out)
     session = session_of(context)
     with session.connect() as client:
         check_idle(client)
@@ -78,7 +78,7 @@ def claims(
     from m1ctl.measuring import MeasuringView
     from m1ctl.watching import follow_to_the_end
 
-    check_not_empty("out", out, "name a file, or leave --out out")
+    _check_out(out)
     with session_of(context).connect() as client:
         job = client.submit("claims", settings=parse_pairs("--set", settings or ()))
         code = follow_to_the_end(client, job, Format.text, MeasuringView())
@@ -103,6 +103,18 @@ def compare(
         _put_plain(comparison_document(*results, rows))
     else:
         put(comparison_page(*results, rows))
+
+
+def _check_out(out: str | None) -> None:
+    """Refuse a file that could not be written, before minutes are spent.
+
+    Raises:
+        M1Error: INVALID_ARGUMENT.
+    """
+    check_not_empty("out", out, "name a file, or leave --out out")
+    if out and (Path(out).is_dir() or not Path(out).absolute().parent.is_dir()):
+        problem = "is a directory" if Path(out).is_dir() else "is in no directory that there is"
+        raise M1Error(Reason.INVALID_ARGUMENT, f'"{out}" {problem}', "name a file", field="out", value=out)
 
 
 def _put(client: Client, found: Sequence[job_pb2.Finding], out: str | None, output: Format) -> None:
