@@ -23,6 +23,8 @@ LEAST_PAIRS, MOST_PAIRS = 3, 10
 _NO_DIFFERENCE = 0.02
 # Six are the least that bound a median; where a trial takes very long, there is no time for more than three.
 FINAL_PAIRS, LEAST_FINAL_PAIRS = 7, 3
+# The part of the time that one comparison may take, when it is not clear sooner.
+_SHARE = 1 / 8
 # The part of the time after which nothing new is tried: the rest is for the final trials.
 _SEARCHING = 0.8
 
@@ -109,15 +111,17 @@ class Search:
         best: list[float] = []
         others: list[float] = []
         self.trial(other, 0)  # it may be that it cannot run at all
-        number = 0
+        number, began = 0, self.spent_s()
         while True:
             mine, its = self._pair(self.best, other, number)
             best.append(mine)
             others.append(its)
             number += 1
             ratio = paired_ratio(best, others)
-            over = self.spent_s() >= _SEARCHING * self.budget_s
-            if number >= MOST_PAIRS or over or (number >= LEAST_PAIRS and _clear(ratio)):
+            now = self.spent_s()
+            enough = now - began >= _SHARE * self.budget_s or _clear(ratio)
+            over = now >= _SEARCHING * self.budget_s
+            if number >= MOST_PAIRS or over or (number >= LEAST_PAIRS and enough):
                 return ratio
 
     def _pair(self, a: Profile, b: Profile, number: int) -> tuple[float, float]:
