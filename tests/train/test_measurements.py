@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 from m1.jobdir import Profile, Spec, Want, write_spec
-from m1.journal import Continued, Finding, Findings, Held, Metrics, Record
+from m1.journal import Continued, Finding, Findings, Held, Metrics, Record, read_journal
 from m1train.measurements.claims import Trials
 from m1train.measurements.declared import CLAIMS
 from training_process import Job, ended, exited, is_a
@@ -64,13 +64,13 @@ def test_stress_is_held_goes_on_and_is_stopped_within_a_second(tmp_path: Path) -
         job.want(Want.RUN)
         attempt.wait_for(is_a(Continued))
         attempt.wait_for(is_a(Metrics), before + 1)
+        began = time.time()
         job.want(Want.STOP)
-        began = time.monotonic()
         records = attempt.finish()
-        took_s = time.monotonic() - began
+        *_, last = read_journal(attempt.journal, 0, 2**28)
 
     assert ended(records, "stopped")
-    assert took_s < 3  # a second, and the end of a process that has torch loaded, on a busy machine
+    assert last.time - began < 1  # what follows is the end of a process that has torch loaded
 
 
 def test_a_trial_that_was_held_is_made_again() -> None:
