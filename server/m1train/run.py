@@ -110,7 +110,7 @@ def _attempt(directory: Path, spec: Spec, journal: Journal, control: Control, po
         measured = recipes.load(declared, spec.settings)
         device.set_up(spec.profile)
         if spec.purpose == "tune":
-            from m1train.tune import Tuning
+            from m1train.tuning.tuning import Tuning
 
             measured = Tuning(measured, spec.profile, spec.fixed)
         measured.measure(Desk(spec.profile, control, journal))

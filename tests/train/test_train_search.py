@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import pytest
 from m1.jobdir import Profile
-from m1train.choices import FIELDS, Machine, choices
-from m1train.search import FINAL_PAIRS, LEAST_PAIRS, MOST_PAIRS, CannotTryError, Search
+from m1train.tuning.choices import FIELDS, Machine, choices
+from m1train.tuning.search import FINAL_PAIRS, LEAST_PAIRS, MOST_PAIRS, CannotTryError, Search
 
 MACHINE = Machine(devices=["cpu"], bfloat16=True, threads=[1, 2, 4], nnpack=True)
 START = Profile(threads=2)

@@ -25,14 +25,14 @@ from m1.jobdir import Profile, Want
 
 from m1train import device
 from m1train.batches import Batches
-from m1train.choices import FIELDS, choices, read_machine
 from m1train.control import Control, Leave
 from m1train.dataset.cache import Split
 from m1train.measurement import Desk
 from m1train.randomness import Draw, Stream, initial_weights
 from m1train.recipe import AnyRecipe
-from m1train.search import CannotTryError, Search
 from m1train.steps import Steps
+from m1train.tuning.choices import FIELDS, choices, read_machine
+from m1train.tuning.search import CannotTryError, Search
 
 log = logging.getLogger(__name__)
 
@@ -127,7 +127,7 @@ class _Trials:
         self._n_steps = 0
 
     def trial(self, profile: Profile, number: int) -> tuple[float, bool]:
-        """See m1train.search.Search.trial."""
+        """See m1train.tuning.search.Search.trial."""
         held = self._desk.heed()
         began = time.perf_counter()
         try:
