@@ -86,6 +86,13 @@ def test_a_journal_that_is_cut_at_any_byte_is_read_up_to_its_last_whole_record(t
         assert [entry.record for entry in read_journal(path, 0)] == [Held(k) for k in range(3) if ends[k] <= cut]
 
 
+def test_a_journal_in_another_s_place_is_damaged_at_its_first_byte(tmp_path: Path) -> None:
+    JournalWriter(journal_path(tmp_path, 1)).append(Started(1, None))
+    journal_path(tmp_path, 1).rename(journal_path(tmp_path, 2))
+    with pytest.raises(JournalDamagedError, match=f"at byte 0: .*it is the journal {tmp_path.name}/journal-1"):
+        next(read_journal(journal_path(tmp_path, 2), 0))
+
+
 def test_a_journal_that_became_shorter_than_what_was_read_is_damaged(tmp_path: Path) -> None:
     path = journal_path(tmp_path, 1)
     JournalWriter(path).append(Started(1, None))
@@ -168,6 +175,7 @@ def test_a_journal_that_was_replaced_while_no_daemon_lived_is_told_and_the_bits_
     assert next(daemon.client.list_checkpoints(job.id)).weights_sha256 == expected
     (told,) = [message for message in notices(daemon, job.id) if "is damaged at byte" in message]
     assert f'the journal "{journal}"' in told
+    assert (f"it is the journal {other.id}/journal-1" in told) == (what == "of another job")
 
 
 @pytest.mark.parametrize("what", ["of another job", "no JSON"])
