@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from m1.datasets import check_source
 from m1.errors import ExitCode, M1Error, Reason
-from m1.jobdir import Profile, Spec, lock_path, read_spec, spec_path, write_spec
+from m1.jobdir import Profile, Spec, has_spec, lock_path, read_spec, spec_path, write_spec
 from m1.journal import Exited, JournalWriter, Metrics, journal_path, read_journal
 from m1.paths import home_from_environment
 from m1.settings import resolve
@@ -177,7 +177,7 @@ def _train_in(path: Path, spec: Spec) -> Exited:
     try:
         if not spec_path(path).exists():
             write_spec(path, spec)
-        elif _spec(path) != spec:
+        elif not has_spec(path, spec):
             message = f'"{path}" holds another job'
             raise M1Error(Reason.INVALID_ARGUMENT, message, "repeat what it was begun with, or choose another --out")
         return _attempt(path, spec, None)
