@@ -15,8 +15,8 @@ from m1ctl.commands.submit import data_source, parse_pairs, parse_profile
 from m1ctl.session import reference
 
 EXPECTED_COMMANDS = (
-    "submit list show watch logs metrics pause resume cancel retry delete checkpoint checkpoints download recipes data"
-    " daemon"
+    "submit tune list show watch logs metrics pause resume cancel retry delete checkpoint checkpoints download bench"
+    " recipes data daemon"
 )
 
 

@@ -28,7 +28,7 @@ def tune(
     name: Annotated[str | None, typer.Option(help="Else made from the recipe's name.", show_default=False)] = None,
     output: Output = Format.text,
 ) -> None:
-    """Find the profile with which this machine trains a recipe fastest.
+    """Find the fastest profile for a recipe on this machine.
 
     A job of a few minutes, on random images: device, dtype, memory format, threads and more are measured against each
     other. The result is shown and stored, and m1ctl submit uses it from then on.

@@ -23,8 +23,7 @@ from m1train.own_recipe import OwnFile
 from m1train.recipes import cifar, cifar_fast
 
 DECLARATIONS: Mapping[str, Declaration] = {
-    declaration.name: declaration
-    for declaration in (cifar.DECLARATION, cifar_fast.DECLARATION, *declared.DECLARATIONS)
+    declaration.name: declaration for declaration in (cifar.DECLARATION, cifar_fast.DECLARATION, *declared.DECLARATIONS)
 }
 
 
