@@ -8,8 +8,14 @@ import stat
 import pytest
 from harness import PATIENCE_S, RunningDaemon
 from m1.errors import ExitCode, M1Error, Reason
+from m1.jobdir import Profile, read_spec
+from m1.journal import Findings
+from m1.paths import Home
 from m1.v1 import job_pb2
 from m1ctl.states import SUCCEEDED
+from m1d.job import Job
+from m1d.profiles import Profiles, current_conditions
+from m1d.topology import read_topology
 
 GIVEN = {"threads": "1", "dtype": "float32", "fused": "on", "prefetch": "0", "nnpack": "on", "compile": "off"}
 BRIEFLY = ["--set", "batch_size=4", *(word for k, v in GIVEN.items() for word in ("--profile", f"{k}={v}"))]
@@ -59,6 +65,25 @@ def test_a_tuning_measures_shows_and_stores_and_submit_uses_it_and_says_so(daemo
     assert not path.exists()
     assert path.with_name("cifar.json.damaged").read_text() == "{"
     assert "is damaged" in daemon.log()
+
+
+def test_a_job_that_goes_on_keeps_the_profile_that_it_began_with(held_daemon: RunningDaemon) -> None:
+    client = held_daemon.client
+    before = client.get("holder").spec.profile
+    tuning = Job(9, "tune", "cifar", "", {}, Profile(), 0, 0, 1.0, purpose="tune")
+    found = Findings([], Profile(dtype="bfloat16", memory_format="contiguous"), current_conditions())
+    Profiles(Home(held_daemon.home).profiles, read_topology(), current_conditions).keep(tuning, found, 1.0)
+    assert client.submit("cifar", data="few", validate_only=True).spec.profile.dtype == "bfloat16"
+
+    client.wait(client.pause("holder"), until={job_pb2.JOB_STATE_PAUSED})
+    held_daemon.kill()
+    held_daemon.start()
+    client = held_daemon.client
+    job = client.wait(client.resume("holder"), until={job_pb2.JOB_STATE_RUNNING})
+    assert job.attempt == 2
+    assert job.spec.profile == before
+    assert not job.approximate
+    assert read_spec(Home(held_daemon.home).job(job.id)).profile.dtype == "float32"
 
 
 @pytest.mark.parametrize(
