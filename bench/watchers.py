@@ -19,10 +19,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from m1.trials import paired_ratio
 from m1.v1 import event_pb2, job_pb2
 from m1ctl import connect
 from m1ctl.client import Client
-from m1train.trials import paired_ratio
 
 WATCHERS = 4
 SETTLE_S = 2.0
