@@ -20,8 +20,7 @@ class Budget:
     """The images' side when the model is evaluated: a network likes it a little larger than it was trained with."""
 
 
-# Chosen on 5,000 held-out training images; docs/benchmarks.md has what they reach, and on which machine they take that
-# long.
+# docs/benchmarks.md has how they were chosen, what they reach, and how long they take on which machine.
 BUDGETS: Mapping[str, Budget] = {
     "1min": Budget((16, 18), (64, 128, 256), 20),
     "2min": Budget((16, 18, 20), (64, 128, 256), 22),
@@ -37,7 +36,7 @@ class CifarFastConfig(TrainingConfig):
 
     budget: str = setting(
         "full",
-        "How long it may take on two cores of a server with bf16: sets the epochs, the images' sizes and the channels.",
+        "About how long it takes on two cores of a server with bf16: sets the epochs, the images' sizes and the channels.",
         choices=tuple(BUDGETS),
     )
     epochs: int = setting(
