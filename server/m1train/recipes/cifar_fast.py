@@ -36,7 +36,7 @@ class CifarFastConfig(TrainingConfig):
 
     budget: str = setting(
         "full",
-        "About how long it takes on two cores of a server with bf16: sets the epochs, the images' sizes and the channels.",
+        "About how long it takes on two cores with bf16: sets the epochs, the images' sizes and the channels.",
         choices=tuple(BUDGETS),
     )
     epochs: int = setting(
