@@ -77,11 +77,13 @@ class Stress:
     def _set_up(self, desk: Desk) -> tuple[list[Plan], list[Work]]:
         """What was chosen, and those of it that the memory suffices for."""
         limit_mb, before_mb = self.config.memory_limit_mb, peak_memory_mb()
-        budget = int((limit_mb - before_mb) * 1e6)
-        chosen = [plan for plan in plans(desk.profile.threads, budget) if self.config.work in ("all", plan.group)]
+        left = int((limit_mb - before_mb) * 1e6)
+        chosen = [plan for plan in plans(desk.profile.threads, left) if self.config.work in ("all", plan.group)]
         works = []
         for plan in chosen:
-            if plan.bytes < (limit_mb - peak_memory_mb()) * 1e6:
+            # All of them stay, and an allocator keeps what one has freed: what counts is the sum of their bounds.
+            if plan.bytes <= left:
+                left -= plan.bytes
                 works.append(plan.make())
                 works[-1].call()
                 desk.heed()

@@ -59,9 +59,10 @@ def plans(threads: int, budget_bytes: int) -> list[Plan]:
     linear = 4 * _WIDTH * _WIDTH * _DEPTH
     return [
         *(_matmul_plan(dtype) for dtype in (torch.float32, torch.bfloat16, torch.float64)),
-        Plan("mlp", "mlp", _MLP_TITLE, 3 * linear + 2**25, mlp),
+        # Weights, gradients, and two packings of the weights; what the first optimizer of a process imports.
+        Plan("mlp", "mlp", _MLP_TITLE, 4 * linear + 2**27 + 2**25, mlp),
         Plan("mixture", "mixture", _MIXTURE_TITLE, 2**25, mixture),
-        Plan("fft", "fft", _fft_title(threads), threads * 32 * _TRANSFORM + 2**24, lambda: fft(threads)),
+        Plan("fft", "fft", _fft_title(threads), threads * 64 * _TRANSFORM + 2**26, lambda: fft(threads)),
         Plan("memory", "triad", _TRIAD_TITLE, 3 * array + 2**22, lambda: triad(array)),
         Plan("memory", "elementwise", _ELEMENTWISE_TITLE, 2**25, elementwise),
     ]
