@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -13,7 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
+from m1.jobdir import lock_path
+from m1.journal import JournalWriter, journal_path
 from m1.paths import Home
+from m1.v1 import job_pb2
 from m1ctl.client import Client, connect
 
 # A test waits for what it expects, and gives up after this long; a busy machine with two cores is slow.
@@ -83,6 +87,31 @@ class RunningDaemon:
             if "m1train" in command and any(str(self.home) in word for word in command):
                 process.send_signal(signal.SIGKILL)
         shutil.rmtree(self.home, ignore_errors=True)
+
+
+class StandIn:
+    """This program in the place of a held job's training process: it has its lock, and writes its journal."""
+
+    def __init__(self, daemon: RunningDaemon, job: job_pb2.Job) -> None:
+        """Kill the daemon and the process, and take its place; the next daemon adopts this one."""
+        daemon.kill()
+        process = psutil.Process(job.pid)
+        process.kill()
+        psutil.wait_procs([process])
+        directory = Home(daemon.home).job(job.id)
+        self._lock = os.open(lock_path(directory), os.O_RDWR)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        path = journal_path(directory, job.attempt)
+        written = path.read_bytes()
+        path.unlink()
+        self.journal = JournalWriter(path)
+        with open(path, "ab") as file:
+            file.write(written)  # what the process had said; what it would have said comes behind
+
+    def leave(self) -> None:
+        """End, as a killed process does."""
+        self.journal.close()
+        os.close(self._lock)
 
 
 # One step is short, the whole is long: a job that a test can catch at any moment.

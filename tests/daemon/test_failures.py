@@ -14,10 +14,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from harness import LONG, PATIENCE_S, RunningDaemon, running_daemon
+from harness import LONG, PATIENCE_S, RunningDaemon, StandIn, running_daemon
 from m1.errors import ExitCode, M1Error, Reason
 from m1.jobdir import Profile
-from m1.journal import Continued, Exited, JournalWriter, Metrics, journal_path
+from m1.journal import Continued, Exited, Metrics, journal_path
 from m1.paths import Home
 from m1.v1 import event_pb2, job_pb2
 from m1d.hub import Hub
@@ -288,19 +288,13 @@ def test_processes_that_stood_still_as_in_a_machine_s_sleep_go_on_where_they_sto
 
 def test_a_long_journal_of_a_process_that_died_unseen_is_taken_in_to_its_last_word(held_daemon: RunningDaemon) -> None:
     job = held_daemon.client.get("holder")
-    held_daemon.kill()
-    os.kill(job.pid, signal.SIGKILL)
-    path = journal_path(held_daemon.home / "jobs" / job.id, job.attempt)
-    written = path.read_bytes()
-    path.unlink()
-    journal = JournalWriter(path)
-    with open(path, "ab") as file:
-        file.write(written)  # what the process had said; what it would have said comes behind
+    process = StandIn(held_daemon, job)
+    journal = process.journal
     journal.append(Continued(0))
     for step in range(1, 6001):
         journal.append(Metrics(step, 0, {"train/loss": 1 / step}))
     journal.append(Exited("succeeded", step=6000))
-    journal.close()
+    process.leave()
     held_daemon.start()
     ended = held_daemon.client.wait("holder", timeout_s=PATIENCE_S)
     assert (ended.state, ended.attempt) == (SUCCEEDED, 1)

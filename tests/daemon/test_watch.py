@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from itertools import islice
+
 import grpc
+import psutil
 import pytest
-from harness import LONG, PATIENCE_S, RunningDaemon
+from harness import LONG, PATIENCE_S, RunningDaemon, StandIn
 from m1.errors import M1Error, Reason, from_rpc_error
+from m1.journal import Notice
 from m1.v1 import event_pb2, job_pb2
 from m1.v1.event_pb2_grpc import EventServiceStub
+from m1ctl.client import Client, connect
+from m1d.hub import CAPACITY_EVENTS
 
 STATE = event_pb2.EVENT_KIND_STATE
 
@@ -96,6 +105,38 @@ def test_a_stats_interval_out_of_bounds_is_refused(daemon: RunningDaemon) -> Non
     with pytest.raises(grpc.RpcError) as caught:
         next(stream(daemon, stats_interval_s=0.001))
     assert from_rpc_error(caught.value).field == "stats_interval_s"
+
+
+def test_a_watcher_that_never_reads_does_not_cost_the_daemon_memory_nor_the_fifteen_others_an_event(
+    held_daemon: RunningDaemon,
+) -> None:
+    process = StandIn(held_daemon, held_daemon.client.get("holder"))
+    held_daemon.start()
+    # More than the ring holds; what a queue of the one that never reads would take is four times the bound below.
+    burst, message, bound_bytes = 2 * CAPACITY_EVENTS, 8192 * "x", CAPACITY_EVENTS * 8192 / 2
+    resident: list[int] = []
+    daemon = psutil.Process(held_daemon.process.pid)  # type: ignore[union-attr]
+    begin = held_daemon.client.system_info().revision + 1
+    stuck = stream(held_daemon, from_revision=begin)  # never read
+
+    def read(reader: Client) -> Iterator[int]:
+        """The revisions that it is told."""
+        for response in reader.watch("holder", from_revision=begin, kinds=[event_pb2.EVENT_KIND_NOTICE]):
+            assert not response.HasField("lost")
+            yield from (event.revision for event in response.events)
+
+    with ExitStack() as stack, ThreadPoolExecutor(15) as pool:
+        readers = [read(stack.enter_context(connect(held_daemon.home))) for _ in range(15)]
+        for _ in range(2):
+            for _ in range(burst):
+                process.journal.append(Notice("info", message))
+            told = list(pool.map(lambda reader: list(islice(reader, burst)), readers))
+            assert all(revisions == told[0] for revisions in told)
+            assert len(told[0]) == burst
+            resident.append(daemon.memory_info().rss)
+        assert resident[1] - resident[0] < bound_bytes
+    stuck.cancel()
+    process.leave()
 
 
 def test_a_stopping_daemon_ends_its_watchers_at_once_with_the_reason(held_daemon: RunningDaemon) -> None:
