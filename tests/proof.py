@@ -254,15 +254,22 @@ WRITING: Moment = -1
 
 
 def at_moment(home: Path, moment: Moment, patience_s: float) -> Attempt | None:
-    """Return at a moment of the attempt that lives, or when it has not come in time; the attempt, if one lives."""
-    deadline, tick = time.monotonic() + patience_s, threading.Event()
-    attempt, upto = None, 0
-    while time.monotonic() < deadline:
+    """Return at a moment of the attempt that lives, or when nothing moves any more; the attempt, if one lives.
+
+    `patience_s` is from one record to the next, and from one attempt to the next.
+    """
+    tick, moved_at = threading.Event(), time.monotonic()
+    attempt, upto, records = None, 0, 0
+    while time.monotonic() < moved_at + patience_s:
         if attempt is None or not attempt.lives():
             attempt = next(iter(attempts(home)), None)
             upto = len(attempt.records()) + moment if attempt else 0
-        elif attempt.writes() if moment == WRITING else len(attempt.records()) >= upto:
-            return attempt
+        if attempt:
+            before, records = records, len(attempt.records())
+            if attempt.writes() if moment == WRITING else records >= upto:
+                return attempt
+            if records != before:
+                moved_at = time.monotonic()
         tick.wait(0.004 if attempt else 0.05)
     return attempt
 

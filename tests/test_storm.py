@@ -59,8 +59,9 @@ SEED = int(os.environ.get("STORM_SEED") or 1)
 
 CLIENTS = 3
 MOST_UNFINISHED = 3
-# How long a kill waits for its moment, and how long the storm waits for a job to end.
-MOMENT_S = 30.0
+# How long a kill waits for its moment while nothing moves, a client for its checkpoint, the storm for a job to end.
+MOMENT_S = 5.0
+CHECKPOINT_S = 30.0
 END_S = 20.0
 # A kill of a daemon that has just been started waits for an event no longer than this.
 QUIET_S = 1.0
@@ -368,7 +369,7 @@ class Storm(RuleBasedStateMachine):
             answered = threading.Event()
             self._do(client, lambda asker: asker.checkpoint("", answered))  # of the job that runs
             if wait:
-                answered.wait(MOMENT_S)
+                answered.wait(CHECKPOINT_S)
 
     @rule(client=clients, slot=st.integers(0, 5))
     def delete(self, client: int, slot: int) -> None:
