@@ -16,9 +16,11 @@ from m1.errors import M1Error, Reason
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
-# C0, DEL and C1: what could move the cursor or recolour the terminal when a name or a message holds it.
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_CONTROL_IN_A_LINE = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
+# C0, DEL and C1: what could move the cursor or recolour the terminal when a name or a message holds it. And what
+# ends a line or turns its direction in Unicode, so that a name could be read as another one.
+_TURNING = r"\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
+_CONTROL = re.compile(rf"[\x00-\x1f\x7f-\x9f{_TURNING}]")
+_CONTROL_IN_A_LINE = re.compile(rf"[\x00-\x09\x0b-\x1f\x7f-\x9f{_TURNING}]")
 
 
 class Format(enum.StrEnum):

@@ -23,6 +23,7 @@ def test_a_table_is_aligned_and_never_cut() -> None:
 
 def test_an_escape_sequence_does_not_reach_the_terminal() -> None:
     assert one_line("a\x1b[31mb\r\nc\x9b1m") == "a [31mb  c 1m"
+    assert one_line("run\u202eyp.\u2066a\u2028b") == "run yp. a b"
     assert "\x1b" not in table(("A\x1b[31m",), [("\x1b]0;title\x07",)])
 
 
