@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import psutil
 from m1.jobdir import lock_path
@@ -73,6 +74,16 @@ class RunningDaemon:
             **options,  # type: ignore[call-overload]
         )
 
+    def begin_m1ctl(self, *arguments: str) -> subprocess.Popen[str]:
+        """A command that goes on while the test does something else."""
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", "m1ctl", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment(self.home),
+        )
+
     def log(self) -> str:
         """The daemon's own log."""
         return (self.home / "m1d.log").read_text()
@@ -112,6 +123,17 @@ class StandIn:
         """End, as a killed process does."""
         self.journal.close()
         os.close(self._lock)
+
+
+def read_until(output: IO[str] | None, words: str) -> str:
+    """The output up to the line with these words."""
+    assert output is not None
+    read = ""
+    for line in output:
+        read += line
+        if words in line:
+            return read
+    raise AssertionError(f"it ended without {words!r}: {read}")
 
 
 # One step is short, the whole is long: a job that a test can catch at any moment.

@@ -1,13 +1,14 @@
 """`m1ctl bench compare` on files made by hand; `m1ctl bench` and `m1ctl submit stress` on a real daemon."""
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import RunningDaemon
-from m1.errors import M1Error, Reason
-from m1.v1 import job_pb2
+from harness import PATIENCE_S, RunningDaemon
+from m1.errors import ExitCode, M1Error, Reason
+from m1.v1 import event_pb2, job_pb2
 from m1ctl.results import FORMAT, Compared, compare, comparison_page, read_result
 
 
@@ -105,6 +106,16 @@ def test_a_benchmark_writes_a_result_that_can_be_compared_and_leaves_no_job(
     assert "m1ctl --help" in made.stdout
     assert {"start/help", "start/list"} == set(read_result(result).findings)
     assert daemon.m1ctl("bench", "compare", str(result), str(result)).stdout.count("no") >= 2
+    assert list(daemon.client.list_jobs()) == []
+
+
+def test_ctrl_c_ends_a_benchmark_and_leaves_no_job(daemon: RunningDaemon) -> None:
+    benchmark = daemon.begin_m1ctl("bench", "--only", "engine")
+    states = daemon.client.watch(from_revision=1, kinds=[event_pb2.EVENT_KIND_STATE])
+    assert any(response.events for response in states), "its job is submitted"
+    benchmark.send_signal(signal.SIGINT)
+    data, _ = benchmark.communicate(timeout=PATIENCE_S)
+    assert (benchmark.returncode, data) == (ExitCode.INTERRUPTED, "")
     assert list(daemon.client.list_jobs()) == []
 
 

@@ -17,7 +17,7 @@ import psutil
 import pytest
 from google.protobuf import json_format
 from google.protobuf.message import Message
-from harness import LONG, PATIENCE_S, RunningDaemon, environment
+from harness import LONG, PATIENCE_S, RunningDaemon, environment, read_until
 from m1.errors import ExitCode
 from m1.v1 import checkpoint_pb2, dataset_pb2, event_pb2, job_pb2, metric_pb2, recipe_pb2, system_pb2
 
@@ -28,28 +28,6 @@ def ok(done: subprocess.CompletedProcess[str]) -> str:
     """What it printed, if all was well."""
     assert done.returncode == ExitCode.OK, done.stderr
     return done.stdout
-
-
-def begin(daemon: RunningDaemon, *arguments: str) -> subprocess.Popen[str]:
-    """A command that goes on while the test does something else."""
-    return subprocess.Popen(
-        [sys.executable, "-P", "-m", "m1ctl", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment(daemon.home),
-    )
-
-
-def read_until(process: subprocess.Popen[str], words: str) -> str:
-    """The output up to the line with these words."""
-    assert process.stdout is not None
-    read = ""
-    for line in process.stdout:
-        read += line
-        if words in line:
-            return read
-    raise AssertionError(f"it ended without {words!r}: {read}")
 
 
 @pytest.fixture
@@ -174,8 +152,8 @@ def test_a_pause_that_takes_longer_than_it_may_is_timed_out_and_goes_on(daemon: 
 
 
 def test_a_watch_of_a_job_that_is_cancelled_ends_with_a_sentence(held_daemon: RunningDaemon) -> None:
-    watch = begin(held_daemon, "watch", "holder")
-    read_until(watch, "j1 (holder)  held")
+    watch = held_daemon.begin_m1ctl("watch", "holder")
+    read_until(watch.stdout, "j1 (holder)  held")
     ok(held_daemon.m1ctl("cancel", "holder"))
     _, errors = watch.communicate(timeout=PATIENCE_S)
     assert watch.returncode == ExitCode.ERROR
@@ -214,8 +192,8 @@ def test_a_full_disk_under_the_output_is_one_sentence(held_daemon: RunningDaemon
 
 
 def test_ctrl_c_on_a_watch_detaches_and_the_job_goes_on(held_daemon: RunningDaemon) -> None:
-    watch = begin(held_daemon, "watch", "holder")
-    read_until(watch, "system: ")
+    watch = held_daemon.begin_m1ctl("watch", "holder")
+    read_until(watch.stdout, "system: ")
     watch.send_signal(signal.SIGINT)
     _, errors = watch.communicate(timeout=PATIENCE_S)
     assert watch.returncode == ExitCode.INTERRUPTED
@@ -224,7 +202,7 @@ def test_ctrl_c_on_a_watch_detaches_and_the_job_goes_on(held_daemon: RunningDaem
 
 
 def test_a_watch_outlives_the_daemon_and_misses_nothing(held_daemon: RunningDaemon) -> None:
-    watch = begin(held_daemon, "watch", "holder", "-o", "json")
+    watch = held_daemon.begin_m1ctl("watch", "holder", "-o", "json")
     assert watch.stdout is not None
     first = json_format.Parse(watch.stdout.readline(), event_pb2.WatchResponse())
     held_daemon.kill()
@@ -248,7 +226,7 @@ def test_a_watch_outlives_the_daemon_and_misses_nothing(held_daemon: RunningDaem
 
 
 def test_a_reader_that_has_seen_enough_ends_the_watch_quietly(held_daemon: RunningDaemon) -> None:
-    watch = begin(held_daemon, "watch", "holder", "-o", "json")
+    watch = held_daemon.begin_m1ctl("watch", "holder", "-o", "json")
     assert watch.stdout is not None
     assert watch.stderr is not None
     watch.stdout.readline()
@@ -323,7 +301,7 @@ def test_the_daemon_starts_in_the_background_once_and_stops(started: RunningDaem
 
 
 def test_of_three_starts_at_once_each_ends_when_the_one_daemon_serves(started: RunningDaemon) -> None:
-    starts = [begin(started, "daemon", "start") for _ in range(3)]
+    starts = [started.begin_m1ctl("daemon", "start") for _ in range(3)]
     told = [start.communicate(timeout=PATIENCE_S)[1] for start in starts]
     assert [start.returncode for start in starts] == [ExitCode.OK] * 3, told
     assert len({re.findall(r"pid (\d+)", words)[-1] for words in told}) == 1, told

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import signal
 import stat
+from importlib.resources import files
+from pathlib import Path
 
 import pytest
-from harness import PATIENCE_S, RunningDaemon
+from harness import PATIENCE_S, RunningDaemon, read_until
 from m1.errors import ExitCode, M1Error, Reason
 from m1.jobdir import Profile, read_spec
 from m1.journal import Findings
@@ -65,6 +68,33 @@ def test_a_tuning_measures_shows_and_stores_and_submit_uses_it_and_says_so(daemo
     assert not path.exists()
     assert path.with_name("cifar.json.damaged").read_text() == "{"
     assert "is damaged" in daemon.log()
+
+
+def test_ctrl_c_leaves_a_tuning_in_the_queue_and_its_cancellation_is_an_error(held_daemon: RunningDaemon) -> None:
+    tuning = held_daemon.begin_m1ctl("tune", "cifar", *BRIEFLY, "--name", "left")
+    read_until(tuning.stderr, "queued")
+    tuning.send_signal(signal.SIGINT)
+    data, told = tuning.communicate(timeout=PATIENCE_S)
+    assert (tuning.returncode, data) == (ExitCode.INTERRUPTED, "")
+    assert "detached; the job goes on" in told
+    assert held_daemon.client.get("left").state == job_pb2.JOB_STATE_QUEUED
+
+    tuning = held_daemon.begin_m1ctl("tune", "cifar", *BRIEFLY, "--name", "cancelled")
+    read_until(tuning.stderr, "queued")
+    held_daemon.client.cancel("cancelled")
+    _, told = tuning.communicate(timeout=PATIENCE_S)
+    assert tuning.returncode == ExitCode.ERROR
+    assert "cancelled" in told
+
+
+def test_a_tuning_that_fails_ends_with_the_code_of_a_failed_job(daemon: RunningDaemon, tmp_path: Path) -> None:
+    template = files("m1ctl").joinpath("recipe_template.txt").read_text()
+    (tmp_path / "mine.py").write_text(template + "\n    def rate(self, at):\n        return 1 / (3 - at.step)\n")
+    told = daemon.m1ctl("tune", "./mine.py", *BRIEFLY, cwd=tmp_path)
+    assert told.returncode == ExitCode.JOB_FAILED
+    assert "ZeroDivisionError" in told.stderr
+    assert "stored" not in told.stderr
+    assert not (daemon.home / "profiles").exists()
 
 
 def test_a_job_that_goes_on_keeps_the_profile_that_it_began_with(held_daemon: RunningDaemon) -> None:

@@ -127,7 +127,7 @@ def test_a_pair_that_was_torn_apart_is_made_again() -> None:
 
     def trial(profile: Profile, number: int) -> tuple[float, bool]:
         seconds, _ = bench.trial(profile, number)
-        held = next(count) == 4
+        held = next(count) == 5
         return (seconds * 100 if held else seconds), held
 
     found = Search(

@@ -61,6 +61,7 @@ class Search:
             CannotTryError: the first one itself.
         """
         self.best = start
+        self.trial(start, 0)  # what cannot run at all is not worth a comparison
         for name in fields:
             if name in fixed:
                 self._find(name, getattr(start, name), note="as given")
