@@ -139,6 +139,11 @@ class Job:
         return job_id(self.number)
 
     @property
+    def measures(self) -> bool:
+        """Whether it trains nothing that is kept: a measurement, or a tuning. What trains has a data set."""
+        return not self.data
+
+    @property
     def active(self) -> bool:
         """Whether it holds the machine."""
         return self.state in ACTIVE

@@ -32,6 +32,8 @@ REQUEST_ID_LIMIT = 128
 _DEVICES = ("cpu", "mps", "cuda")
 _DTYPES = ("float32", "bfloat16", "float16")
 _MEMORY_FORMATS = ("contiguous", "channels_last")
+# What the drivers of NVIDIA (on a PC, under WSL, on a Jetson) and AMD make.
+_CUDA_DEVICES = ("nvidiactl", "dxg", "nvmap", "kfd")
 _THREADS_LIMIT = 1024
 _PREFETCH_LIMIT = 64
 
@@ -259,6 +261,8 @@ def check_profile(given: Mapping[str, str | int], default: Profile) -> Profile:
         raise _profile_error("dtype", "float16", "it is not sound on a CPU: use float32 or bfloat16")
     if profile.device == "mps" and sys.platform != "darwin":
         raise _profile_error("device", "mps", "mps is a Mac's GPU and this is not a Mac: use cpu")
+    if profile.device == "cuda" and not has_cuda():
+        raise _profile_error("device", "cuda", "this machine shows no such GPU: use cpu, or mps on a Mac")
     if profile.device == "mps" and profile.memory_format == "channels_last":
         if "memory_format" in given:
             # pytorch#175189
@@ -267,6 +271,11 @@ def check_profile(given: Mapping[str, str | int], default: Profile) -> Profile:
             )
         profile = replace(profile, memory_format="contiguous")
     return profile
+
+
+def has_cuda(devices: Path = Path("/dev")) -> bool:
+    """Whether the system shows a GPU that torch calls cuda; whether torch can use it, only torch can tell."""
+    return any((devices / name).exists() for name in _CUDA_DEVICES)
 
 
 def _profile_error(field: str, value: str, way_out: str) -> M1Error:

@@ -318,6 +318,8 @@ class Verbs:
         Raises:
             M1Error: WRONG_STATE, when the job does not train, or stops before it has made one; SHUTTING_DOWN.
         """
+        if job.measures:
+            raise _wrong_state(job, "checkpoint", "it measures, and a measurement makes none")
         if job.state not in {JobState.RUNNING, JobState.HELD} or job.want == Want.STOP:
             raise _wrong_state(job, "checkpoint", "only a job that runs or is held can make one")
         request = job.checkpoint_request + 1

@@ -10,6 +10,7 @@ import pytest
 from harness import RunningDaemon
 from m1.errors import ExitCode, M1Error, Reason
 from m1.v1 import job_pb2
+from m1d.submission import has_cuda
 
 
 def refused(daemon: RunningDaemon, call: Callable[[], object]) -> M1Error:
@@ -84,12 +85,19 @@ def test_a_name_that_could_be_a_path_or_an_id_is_refused(daemon: RunningDaemon, 
         (job_pb2.Profile(threads=5000), "5000"),
         (job_pb2.Profile(dtype="float8"), "float8"),
         (job_pb2.Profile(memory_format="sideways"), "sideways"),
+        pytest.param(job_pb2.Profile(device="cuda"), "no such GPU", marks=pytest.mark.skipif(has_cuda(), reason="GPU")),
     ],
 )
 def test_a_profile_that_is_not_possible_is_refused(daemon: RunningDaemon, profile: job_pb2.Profile, word: str) -> None:
     error = refused(daemon, lambda: daemon.client.submit("cifar", data="digits", profile=profile))
     assert error.exit_code is ExitCode.USAGE
     assert word in str(error)
+
+
+def test_a_gpu_is_seen_by_what_its_driver_makes(tmp_path: Path) -> None:
+    assert not has_cuda(tmp_path)
+    (tmp_path / "kfd").touch()
+    assert has_cuda(tmp_path)
 
 
 def test_a_message_over_the_size_limit_is_refused(daemon: RunningDaemon) -> None:

@@ -130,9 +130,12 @@ def test_what_cannot_be_tuned_is_refused(daemon: RunningDaemon, asked: dict[str,
     assert list(daemon.client.list_jobs()) == []
 
 
-def test_a_cancelled_tuning_stores_nothing(daemon: RunningDaemon) -> None:
+def test_a_tuning_makes_no_checkpoint_and_a_cancelled_one_stores_nothing(daemon: RunningDaemon) -> None:
     job = daemon.client.submit("cifar", purpose=job_pb2.PURPOSE_TUNE, settings={"batch_size": 4})
     daemon.client.wait(job, until={job_pb2.JOB_STATE_RUNNING}, timeout_s=PATIENCE_S)
+    with pytest.raises(M1Error, match="a measurement makes none") as caught:
+        daemon.client.create_checkpoint(job.id)
+    assert caught.value.reason is Reason.WRONG_STATE
     daemon.client.cancel(job.id)
     assert daemon.client.wait(job.id, timeout_s=PATIENCE_S).state == job_pb2.JOB_STATE_CANCELLED
     assert not (daemon.home / "profiles").exists()

@@ -1,6 +1,8 @@
 """A batch that would not fit is refused before the first step, with the estimate and with what would fit."""
 
+from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -8,14 +10,18 @@ import pytest
 import torch
 from m1.errors import M1Error, Reason
 from m1.jobdir import Profile
-from m1.journal import Exited
+from m1.journal import Exited, JournalWriter
 from m1d.job import Job
 from m1d.settle import Ending, settle
 from m1d.states import JobState
 from m1train import device, memory
 from m1train.config import TrainingConfig
+from m1train.control import Control
 from m1train.dataset.cache import Split
+from m1train.journal import Journal
+from m1train.measurement import Desk
 from m1train.recipe import Recipe
+from m1train.tuning.tuning import Tuning
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
@@ -84,6 +90,15 @@ def test_a_model_that_leaves_no_room_for_a_batch_is_refused_in_other_words(monke
     monkeypatch.setattr(psutil, "virtual_memory", lambda: Memory(WEIGHTS))
     with pytest.raises(M1Error, match="close something large"):
         memory.check_batch(*made(2), SPLIT, n_training=50_000)
+
+
+def test_a_tuning_refuses_such_a_batch_before_it_trains(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: Memory(3 * WEIGHTS + 2_000_000))
+    profile = Profile(threads=1, memory_format="contiguous")
+    with closing(JournalWriter(tmp_path / "journal")) as writer:
+        desk = Desk(profile, Control(tmp_path), Journal(writer))
+        with pytest.raises(M1Error, match="batch_size=8192 needs about"):
+            Tuning(Linear(TrainingConfig(batch_size=8192)), profile, ["threads", "dtype"]).measure(desk)
 
 
 def test_such_a_job_fails_at_once() -> None:

@@ -22,7 +22,11 @@ class StressConfig(Config):
         1.0, "The part of the time in which the profile's threads work; they rest in between.", minimum=0.05, maximum=1
     )
     memory_limit_mb: int = setting(
-        2048, "The process stays below this, torch itself included.", minimum=64, maximum=16_777_216, unit="MB"
+        2048,
+        "The process stays below this, torch itself included; what torch alone exceeds is refused.",
+        minimum=64,
+        maximum=16_777_216,
+        unit="MB",
     )
     work: str = setting("all", "What it does: everything by turns, or one thing.", choices=("all", *WORKS))
 

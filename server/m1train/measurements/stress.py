@@ -150,7 +150,7 @@ class Stress:
         for plan in chosen:
             key = f"stress/{plan.key}"
             if plan.key not in made:
-                note = f"left out: it takes {plan.bytes / 1e6:.0f} MB more than memory_limit_mb leaves"
+                note = f"left out: it may take {plan.bytes / 1e6:.0f} MB, and memory_limit_mb leaves less"
                 found.append(Finding(key, plan.title, None, "", n=0, note=note))
                 continue
             index, work = made[plan.key]

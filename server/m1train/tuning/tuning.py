@@ -28,6 +28,7 @@ from m1train.batches import Batches
 from m1train.control import Control, Leave
 from m1train.dataset.cache import Split
 from m1train.measurement import Desk
+from m1train.memory import check_batch
 from m1train.randomness import Draw, Stream, initial_weights
 from m1train.recipe import AnyRecipe
 from m1train.steps import Steps
@@ -176,6 +177,7 @@ class _Trials:
         model = place.model(model)
         self._recipe.initialise(model, torch.from_numpy(self._split.images))
         optimizer = place.optimizer(self._recipe.optimizer(model))
+        check_batch(self._recipe, place, model, optimizer, self._split, self._batch_size)
         for group in optimizer.param_groups:
             group["initial_lr"] = 0.0
         steps = Steps(self._recipe, place, model, optimizer, self._batches)
