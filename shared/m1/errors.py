@@ -23,8 +23,9 @@ DOMAIN = "m1d"
 # How much a sentence may list and quote. A status travels in HTTP/2 headers, of which gRPC accepts 8 KiB for sure.
 _MOST_WORDS = 16
 _LONGEST_WORD = 128
-_LONGEST_MESSAGE = 700
-_LONGEST_HINT = 400
+_LONGEST_MESSAGE_BYTES = 700
+_LONGEST_HINT_BYTES = 400
+_LONGEST_VALUE_BYTES = 120
 
 
 class ExitCode(enum.IntEnum):
@@ -178,6 +179,18 @@ def shortened(text: str, longest: int = 120) -> str:
     return text if len(text) <= longest else text[: longest - 3] + "..."
 
 
+def sendable(text: str) -> str:
+    """The text; half a surrogate pair, for which UTF-8 has no bytes, is written out as in a Python literal."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _fitting(text: str, longest_bytes: int) -> str:
+    encoded = text.encode(errors="backslashreplace")
+    if len(encoded) > longest_bytes:
+        encoded = encoded[: longest_bytes - 3].decode(errors="ignore").encode() + b"..."
+    return encoded.decode()
+
+
 def to_status(error: M1Error) -> status_pb2.Status:
     """The wire form: a google.rpc.Status with ErrorInfo and, where a field is named, BadRequest."""
     import grpc
@@ -186,10 +199,10 @@ def to_status(error: M1Error) -> status_pb2.Status:
 
     error = M1Error(
         error.reason,
-        shortened(error.message, _LONGEST_MESSAGE),
-        shortened(error.hint, _LONGEST_HINT),
-        shortened(error.field),
-        shortened(error.value),
+        _fitting(error.message, _LONGEST_MESSAGE_BYTES),
+        _fitting(error.hint, _LONGEST_HINT_BYTES),
+        _fitting(error.field, _LONGEST_VALUE_BYTES),
+        _fitting(error.value, _LONGEST_VALUE_BYTES),
     )
     metadata = {"message": error.message, "hint": error.hint, "field": error.field, "value": error.value}
     info = error_details_pb2.ErrorInfo(
