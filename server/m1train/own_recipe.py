@@ -10,6 +10,7 @@ import ast
 import hashlib
 import importlib.metadata
 import inspect
+import json
 import sys
 import traceback
 import types
@@ -17,9 +18,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
-from m1.errors import M1Error, Reason, nearest
+from m1.errors import M1Error, Reason, nearest, sendable, shortened
 from m1.installed import GROUP, InstalledRecipe
 from m1.settings import Setting, check
 
@@ -30,6 +31,12 @@ if TYPE_CHECKING:
 
 # The module that a user's file becomes; dataclasses and pickles look it up by this name.
 _MODULE = "own_recipe"
+
+# What a user's file says may be as long as it likes.
+_LONGEST_LAST_LINE = 300
+_LONGEST_PROBLEM = 500
+# A docstring's first line and all settings with their sentences, as they are sent.
+_LONGEST_DECLARATION_BYTES = 2**16
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,7 @@ class OwnFile:
     def bad(self, problem: str, hint: str, line: int | None = None) -> M1Error:
         """The error that says what is wrong with it, and where."""
         where = f"{self.name}:{line}" if line else self.name
+        problem, hint = (shortened(sendable(text), _LONGEST_PROBLEM) for text in (problem, hint))
         return M1Error(Reason.BAD_RECIPE, f"{where}: {problem}", hint, field="recipe_file", value=self.name)
 
     def line(self, error: BaseException) -> int | None:
@@ -55,6 +63,8 @@ class OwnFile:
     def blamed(self, doing: str, otherwise: int | None = None) -> Iterator[None]:
         """Turn whatever the file's code raises inside into the error that says so: "mine.py:7: cannot ... (...)".
 
+        Whatever: an M1Error that is raised inside is the file's, too.
+
         Args:
             doing: What fails.
             otherwise: The line to name when the error came through none of the file's.
@@ -64,9 +74,9 @@ class OwnFile:
         """
         try:
             yield
-        except M1Error:
-            raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) and not self.path.is_file():
+                raise  # a package is also imported at a terminal; a file is where no Ctrl-C can reach it
             hint = "put it right and submit it again"
             if isinstance(error, ImportError):
                 hint = "only the file itself is sent: what it imports must be installed where the daemon runs"
@@ -74,14 +84,21 @@ class OwnFile:
 
 
 def last_line(error: BaseException) -> str:
-    """What a traceback ends with: "ValueError: a sentence"; of a long message the first line."""
+    """What a traceback ends with: "ValueError: a sentence"; of a long message the first line, or its beginning."""
+    try:
+        said = _said(error)
+    except BaseException:  # noqa: BLE001 - foreign code makes the message, too
+        said = "its message cannot be read"
+    line = f"{type(error).__name__}: {said}" if said else type(error).__name__
+    return shortened(sendable(line), _LONGEST_LAST_LINE)
+
+
+def _said(error: BaseException) -> str:
     if isinstance(error, SyntaxError):
-        said = error.msg or ""
-    elif isinstance(error, SystemExit):
-        said = f"it ends the process with {error.code!r}"
-    else:
-        said = str(error).strip().split("\n", 1)[0]
-    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+        return str(error.msg or "")
+    if isinstance(error, SystemExit):
+        return f"it ends the process with {error.code!r}"
+    return str(error).strip().split("\n", 1)[0]
 
 
 def read(file: OwnFile, class_name: str = "", sha256: str = "") -> Declaration:
@@ -119,14 +136,18 @@ def rehearsed(file: OwnFile, declaration: Declaration, settings: Mapping[str, ob
 
     config = resolved(declaration.config, settings)
     recipe = getattr(sys.modules[_MODULE], declaration.name)
+    unfit: UnfitError | None = None
     with file.blamed(f"the first step of {declaration.name} fails", _line_of(file, declaration.name)):
         try:
             rehearse(recipe(config))
         except UnfitError as error:
-            # The method may be the one that every recipe has; what it gives is then the model's doing.
-            here = (getattr(recipe, method).__code__ for method in (error.method, "model"))
-            lines = [code.co_firstlineno for code in here if code.co_filename == str(file.path)]
-            raise file.bad(str(error), "put it right and submit it again", lines[0] if lines else None) from error
+            unfit = error
+    if unfit:
+        # The method may be the one that every recipe has; what it gives is then the model's doing.
+        here = (inspect.unwrap(getattr(recipe, method)) for method in (unfit.method, "model"))
+        codes = (found.__code__ for found in here if inspect.isfunction(found))
+        lines = [code.co_firstlineno for code in codes if code.co_filename == str(file.path)]
+        raise file.bad(str(unfit), "put it right and submit it again", lines[0] if lines else None)
 
 
 def _chosen(file: OwnFile, module: types.ModuleType, class_name: str) -> type[AnyRecipe]:
@@ -178,15 +199,43 @@ def _declared(
     if wrong:
         name, problem, hint = wrong
         raise file.bad(problem, hint, _line_of(file, name))
-    return Declaration(
-        name=installed.name if installed else recipe.__name__,
-        summary=inspect.cleandoc(recipe.__doc__ or "It has no docstring.").split("\n", 1)[0],
-        default_data=recipe.default_data,
-        config=recipe.Config,
-        implementation=f"{recipe.__module__}:{recipe.__qualname__}",
-        package=installed.package if installed else "",
-        identity=identity,
-    )
+    with file.blamed(f"what {recipe.__name__} says of itself cannot be read", _line_of(file, recipe.__name__)):
+        declaration = Declaration(
+            name=installed.name if installed else recipe.__name__,
+            summary=inspect.cleandoc(recipe.__doc__ or "It has no docstring.").split("\n", 1)[0],
+            default_data=recipe.default_data,
+            config=recipe.Config,
+            implementation=f"{recipe.__module__}:{recipe.__qualname__}",
+            package=installed.package if installed else "",
+            identity=identity,
+        )
+        wrong = _wrong_text(recipe.__name__, declaration.to_json())
+    if wrong:
+        name, problem, hint = wrong
+        raise file.bad(problem, hint, _line_of(file, name))
+    return declaration
+
+
+def _wrong_text(recipe: str, said: Mapping[str, Any]) -> tuple[str, str, str] | None:
+    """As `wrong_setting`, of all that a recipe says of itself, as plain data: what cannot be sent."""
+    texts = {
+        (recipe, "the name of the class"): said["name"],
+        (recipe, f"the docstring of {recipe}"): said["summary"],
+        (recipe, "default_data"): said["default_data"],
+        **{(s["name"], f"the setting {s['name']}"): json.dumps(s, ensure_ascii=False) for s in said["settings"]},
+    }
+    for (name, what), text in texts.items():
+        if not isinstance(text, str):
+            return name, f"{what} is of the type {type(text).__name__}", "write it between quotation marks"
+        if text != sendable(text):
+            half = next(letter for letter in text if letter != sendable(letter))
+            return name, f"{what} has half a character in it ({half})", "write the whole character"
+    size_bytes = sum(len(text.encode()) for text in texts.values())
+    if size_bytes > _LONGEST_DECLARATION_BYTES:
+        name, what = max(texts, key=lambda key: len(texts[key]))
+        problem = f"what it says of itself has {size_bytes} bytes, most of them in {what}"
+        return name, problem, f"{_LONGEST_DECLARATION_BYTES} are allowed"
+    return None
 
 
 def wrong_setting(config: type[Config]) -> tuple[str, str, str] | None:
@@ -216,6 +265,10 @@ def _wrong_declaration(setting: Setting) -> str:
         return "has no bounds" if setting.minimum is setting.maximum else "has only one bound"
     if not setting.summary:
         return "has no sentence that says what it is"
+    if not all(isinstance(text, str) for text in (setting.summary, setting.unit, *setting.choices)):
+        return "has a sentence, a unit or a choice that is not a text"
+    if not all(isinstance(bound, (int, float)) for bound in (setting.minimum, setting.maximum) if bound is not None):
+        return "has a bound that is not a number"
     try:
         check(setting, setting.default)
     except M1Error as error:

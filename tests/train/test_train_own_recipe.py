@@ -35,6 +35,11 @@ LINEAR = "nn.Linear(8 * width, n_classes)"
 WIDTH = 'setting(32, "Channels of the first layer.", minimum=1, maximum=4096)'
 
 
+HUGE = '"A" * 50_000_000'
+ODD = 'raise type("Odd", (Exception,), {"__str__": lambda self: 1 / 0})'
+THE_DAEMON_S = 'import m1.errors as m; raise m.M1Error(m.Reason.INTERNAL, "I am the daemon")'
+
+
 @pytest.mark.parametrize(
     ("old", "new", "line", "said"),
     [
@@ -46,6 +51,26 @@ WIDTH = 'setting(32, "Channels of the first layer.", minimum=1, maximum=4096)'
         ),
         ("(Recipe):", "(Recipe)", "class Mine", "it cannot be imported (SyntaxError: expected ':')"),
         ("from torch import nn", "raise SystemExit(3)", "raise", "(SystemExit: it ends the process with 3)"),
+        ("from torch import nn", "raise GeneratorExit", "raise", "it cannot be imported (GeneratorExit)"),
+        ("from torch import nn", "raise KeyboardInterrupt", "raise", "it cannot be imported (KeyboardInterrupt)"),
+        ("from torch import nn", 'raise type("Own", (BaseException,), {})("no")', "raise", "(Own: no)"),
+        ("from torch import nn", ODD, "raise", "it cannot be imported (Odd: its message cannot be read)"),
+        ("from torch import nn", THE_DAEMON_S, "raise", "it cannot be imported (M1Error: I am the daemon)"),
+        ("return AdamW", THE_DAEMON_S + "; AdamW", "raise", "the first step of Mine fails (M1Error: I am the daemon)"),
+        ("from torch import nn", f"raise Exception({HUGE})", "raise", f"(Exception: {'A' * 286}...)"),
+        ("from torch import nn", r'raise Exception("\ud800 lone")', "raise", r"(Exception: \ud800 lone)"),
+        ("    # Every", f"Mine.__doc__ = {HUGE}  #", "class Mine", "of itself has 5000"),
+        ('"Channels of the first layer."', HUGE, "width: int", "most of them in the setting width"),
+        (
+            "    # Every",
+            r'Mine.__doc__ = "\ud800 lone"  #',
+            "class Mine",
+            r"the docstring of Mine has half a character in it (\ud800)",
+        ),
+        ("Channels of", r"\udfff", "width: int", r"the setting width has half a character in it (\udfff)"),
+        ('"digits"', "10", "class Mine", "default_data is of the type int"),
+        ('"Channels of the first layer."', "5", "width: int", "the setting width has a sentence, a unit or a choice"),
+        ("maximum=4096", 'maximum="4096"', "width: int", "the setting width has a bound that is not a number"),
         ("    @dataclass(frozen=True, kw_only=True)\n", "", "class Config", "Config is no dataclass"),
         (WIDTH, "32", "width: int", "the setting width has no bounds"),
         (", maximum=4096", "", "width: int", "the setting width has only one bound"),
