@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from m1.errors import M1Error, Reason
 from m1.failpoints import reach
-from m1.jobdir import RecipeFile, Spec, Want, checkpoint_path, checkpoints_path, recipe_path
+from m1.jobdir import Profile, Spec, Want, checkpoint_path, checkpoints_path, recipe_path
 from m1.journal import Approximate, CheckpointRemoved, Exited, JournalWriter, Notice, Phase, Started
 from m1.settings import Value
 from numpy.typing import NDArray
@@ -48,6 +48,8 @@ log = logging.getLogger(__name__)
 _PROGRESS_INTERVAL_S = 0.1
 # What a recipe's initialisation may look at: enough for the statistics of small patches.
 _INITIAL_IMAGES = 5000
+# Where a recipe's model computes, and torch with it.
+_WITH_THE_MODEL = {"m1train.memory", "m1train.steps", "m1train.evaluation"}
 # Settings that say what is recorded and stored, not what is trained.
 _WITHOUT_EFFECT_ON_BITS = ("metrics_every", "checkpoint_every_epochs", "checkpoint_every_s", "keep_checkpoints")
 
@@ -62,8 +64,8 @@ def run_attempt(directory: Path, spec: Spec, writer: JournalWriter) -> Exited:
         exited = Exited("succeeded")
     except Leave as leave:
         exited = Exited(leave.outcome)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - the last one that can say what happened
-        exited = _failure(error, directory, spec.recipe_file)
+    except BaseException as error:  # noqa: BLE001 - the last one that can say what happened
+        exited = _failure(error, directory, spec)
     exited = replace(exited, step=position.step)
     log.info("%s%s", exited.outcome, f": {exited.message}" if exited.message else "")
     reach("before.exited")
@@ -71,23 +73,34 @@ def run_attempt(directory: Path, spec: Spec, writer: JournalWriter) -> Exited:
     return exited
 
 
-def _failure(error: Exception | SystemExit, directory: Path, file: RecipeFile | None) -> Exited:
-    if isinstance(error, M1Error):
+def _failure(error: BaseException, directory: Path, spec: Spec) -> Exited:
+    own = OwnFile(recipe_path(directory), spec.recipe_file.name) if spec.recipe_file else None
+    if isinstance(error, M1Error) and not (own and own.line(error)):
         return Exited("failed", error.reason.value, error.message, error.hint)
     log.error("%s", "".join(traceback.format_exception(error)))
     if out_of_space(error):
         return Exited("failed", Reason.DISK_FULL, f"the disk is full ({error})", "free some space and retry the job")
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate" in str(error):
+    said = last_line(error)
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate" in said:
         hint = "take a smaller batch_size, or close something large"
-        return Exited("failed", Reason.OUT_OF_MEMORY, f"the memory did not suffice ({last_line(error)})", hint)
+        return Exited("failed", Reason.OUT_OF_MEMORY, f"the memory did not suffice ({said})", hint)
     hint = "the job's log has the whole traceback"
-    own = OwnFile(recipe_path(directory), file.name) if file else None
-    if own and own.line(error):
-        failed = own.bad(last_line(error), hint, own.line(error))
+    if own and (own.line(error) or _refused_by_torch(error, spec.profile)):
+        failed = own.bad(said, hint, own.line(error))
         return Exited("failed", failed.reason.value, failed.message, hint)
     where = traceback.extract_tb(error.__traceback__)[-1]
-    message = f"{last_line(error)} ({Path(where.filename).name}:{where.lineno})"
-    return Exited("failed", Reason.INTERNAL, message, hint)
+    return Exited("failed", Reason.INTERNAL, f"{said} ({Path(where.filename).name}:{where.lineno})", hint)
+
+
+def _refused_by_torch(error: BaseException, profile: Profile) -> bool:
+    """Whether torch refused in a step or an evaluation what it was given: the recipe's model, loss or optimizer.
+
+    A RuntimeError may also be an accelerator's or the compiler's, which another attempt may get over.
+    """
+    modules = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    if not modules[-1].startswith("torch.") or not _WITH_THE_MODEL.intersection(modules) or isinstance(error, OSError):
+        return False
+    return not isinstance(error, RuntimeError) or (profile.device == "cpu" and not profile.compile)
 
 
 def _attempt(directory: Path, spec: Spec, journal: Journal, control: Control, position: Position) -> None:
