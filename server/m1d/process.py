@@ -23,6 +23,11 @@ from m1.jobdir import LOCK_FD, lock_path, log_path
 
 from m1d.job import Process
 
+# How often it is looked whether a short-lived process that has closed its output has ended.
+_LOOK_S = 0.02
+_LONGEST_LINE_BYTES = 2**22
+_LAST_WORDS_BYTES = 2000
+
 # Source descriptors of dup2 must not be the target, or it would not clear close-on-exec everywhere.
 _LOWEST_FREE_FD = 10
 
@@ -164,7 +169,7 @@ class ToolResult:
 class Tool:
     """A short-lived process of the training package, read line by line.
 
-    Leaving the block kills it if it has not ended.
+    Leaving the block kills it if it has not ended. Whatever it has started in its own process group goes with it.
     """
 
     def __init__(self, arguments: Sequence[str], environment: Mapping[str, str], errors: Path) -> None:
@@ -195,7 +200,7 @@ class Tool:
             for fd in (errors, null, high):
                 os.close(fd)
         loop = asyncio.get_running_loop()
-        self._reader = asyncio.StreamReader(limit=2**22)
+        self._reader = asyncio.StreamReader(limit=_LONGEST_LINE_BYTES)
         self._transport, _ = await loop.connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(self._reader), os.fdopen(read_end, "rb", buffering=0)
         )
@@ -206,19 +211,42 @@ class Tool:
         async for line in self._reader:
             yield line
 
+    async def line(self) -> bytes:
+        """The next line that it prints; without a line's end, or empty, when it closed its standard output instead.
+
+        Raises:
+            ValueError: it is longer than 4 MiB.
+        """
+        return await self._reader.readline()
+
     async def result(self) -> ToolResult:
         """Wait for its end."""
-        _, status = await asyncio.to_thread(os.waitpid, self._pid, 0)
-        self._pid = 0
-        errors = self._errors.read_text(errors="replace")[-2000:].strip()
-        return ToolResult(os.waitstatus_to_exitcode(status), errors)
+        # Not by waitpid: a leader that is not reaped keeps its group's number from being another's.
+        process = psutil.Process(self._pid)
+        while process.status() != psutil.STATUS_ZOMBIE:
+            await asyncio.sleep(_LOOK_S)
+        status = await self._end()
+        return ToolResult(os.waitstatus_to_exitcode(status), _last_words(self._errors))
+
+    async def _end(self) -> int:
+        """Kill it with all that it has started, and reap it; the status of waitpid."""
+        pid, self._pid = self._pid, 0
+        with suppress(ProcessLookupError, PermissionError):  # the latter is macOS's word for a group of dead ones
+            os.killpg(pid, signal.SIGKILL)
+        _, status = await asyncio.shield(asyncio.to_thread(os.waitpid, pid, 0))
+        return status
 
     async def __aexit__(self, *_: object) -> None:
         self._transport.close()
         if self._pid:
-            os.killpg(self._pid, signal.SIGKILL)  # with what it has started itself
-            await asyncio.shield(asyncio.to_thread(os.waitpid, self._pid, 0))
+            await self._end()
         self._errors.unlink(missing_ok=True)
+
+
+def _last_words(path: Path) -> str:
+    with path.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - _LAST_WORDS_BYTES))
+        return file.read().decode(errors="replace").strip()
 
 
 def training_environment(threads: int | None = None) -> dict[str, str]:
