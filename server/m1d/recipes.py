@@ -31,6 +31,8 @@ from m1d.recipe_files import GivenFile, check_file
 # How long foreign code may take to be described; importing torch is most of it, on a machine that is busy.
 LIMIT_S = 60.0
 _MOST_CHECKED_FILES = 64
+# Files that are checked at the same time: each imports torch, and one that never ends leaves room for others.
+_MOST_CHECKS = 4
 
 _log = logging.getLogger(__name__)
 
@@ -60,7 +62,8 @@ class Recipes:
         self._limit_s = limit_s
         self._known: dict[str, Recipe] | None = None
         self._checked: dict[tuple[str, str, str, str], Recipe] = {}
-        self._lock = asyncio.Lock()
+        self._describing = asyncio.Lock()
+        self._checks = asyncio.Semaphore(_MOST_CHECKS)
 
     async def all(self) -> list[Recipe]:
         """By name.
@@ -68,7 +71,7 @@ class Recipes:
         Raises:
             M1Error: INTERNAL, when the package cannot describe itself.
         """
-        async with self._lock:
+        async with self._describing:
             if self._known is None:
                 self._known = {recipe.name: recipe for recipe in await self._describe()}
         return [self._known[name] for name in sorted(self._known)]
@@ -99,11 +102,12 @@ class Recipes:
         check_file(file)
         given = json.dumps(settings)
         key = (file.sha256, file.name, file.class_name, given)
-        async with self._lock:  # one at a time: each of them imports torch
-            if key not in self._checked:
-                if len(self._checked) >= _MOST_CHECKED_FILES:
-                    self._checked.clear()
-                self._checked[key] = _recipe(await self._check(file, given))
+        if key not in self._checked:
+            async with self._checks:
+                recipe = self._checked.get(key) or _recipe(await self._check(file, given))
+            if len(self._checked) >= _MOST_CHECKED_FILES:
+                self._checked.clear()
+            self._checked[key] = recipe
         return self._checked[key]
 
     async def _check(self, file: GivenFile, settings: str) -> Mapping[str, Any]:
@@ -148,27 +152,42 @@ class Recipes:
         """What a process says of foreign code.
 
         Raises:
-            M1Error: what it says is wrong; BAD_RECIPE when it says nothing.
+            M1Error: what it says is wrong; BAD_RECIPE when it says nothing, or nothing that can be understood.
         """
         try:
             async with asyncio.timeout(self._limit_s), Tool(arguments, training_environment(1), errors) as tool:
-                printed = b"".join([line async for line in tool.lines()])
-                status = (await tool.result()).status
+                line = await tool.line()
+                if not line.endswith(b"\n"):
+                    problem = f"it ended the process that checked it ({_ending((await tool.result()).status)})"
+                    raise _bad(whose, problem, "a recipe may not end the process that it runs in")
+            return _said(line)
         except TimeoutError:
-            problem = f"{whose}: importing it and training its first step took longer than {self._limit_s:g} s"
-            raise M1Error(
-                Reason.BAD_RECIPE, problem, "look for what waits or never ends in it", field="spec.recipe_file"
-            ) from None
-        try:
-            said = json.loads(printed)
-        except ValueError:
-            problem = f"{whose}: it ended the process that checked it ({_ending(status)})"
-            hint = "a recipe may not end the process that it runs in"
-            raise M1Error(Reason.BAD_RECIPE, problem, hint, field="spec.recipe_file") from None
-        if "error" in said:
-            raise M1Error(**{**said["error"], "reason": Reason(said["error"]["reason"])})
-        recipe: Mapping[str, Any] = said["recipe"]
-        return recipe
+            problem = f"importing it and training its first step took longer than {self._limit_s:g} s"
+            raise _bad(whose, problem, "look for what waits or never ends in it") from None
+        except (ValueError, KeyError, TypeError, RecursionError):
+            problem = "something else was written where the process that checked it writes its answer"
+            raise _bad(whose, problem, "a recipe may write to its standard output and to files that it opens") from None
+
+
+def _bad(whose: str, problem: str, hint: str) -> M1Error:
+    return M1Error(Reason.BAD_RECIPE, f"{whose}: {problem}", hint, field="spec.recipe_file")
+
+
+def _said(line: bytes) -> Mapping[str, Any]:
+    """The recipe of an answer.
+
+    Raises:
+        M1Error: the answer is an error.
+        ValueError, KeyError, TypeError, RecursionError: it is no answer.
+    """
+    said = json.loads(line)
+    json.dumps(said, ensure_ascii=False).encode()  # half a surrogate pair can be neither stored nor sent
+    if "error" in said:
+        texts = (str(said["error"][name]) for name in ("message", "hint", "field", "value"))
+        raise M1Error(Reason(said["error"]["reason"]), *texts)
+    recipe: Mapping[str, Any] = said["recipe"]
+    _recipe(recipe)
+    return recipe
 
 
 def _ending(status: int) -> str:

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 
+import psutil
 import pytest
-from harness import RunningDaemon, make_home
+from harness import PATIENCE_S, RunningDaemon, make_home
 from m1.errors import ExitCode, M1Error, Reason
 from m1.jobdir import recipe_path
 from m1.paths import Home
@@ -23,6 +24,11 @@ from m1d.recipe_files import LIMIT_BYTES, GivenFile
 from m1d.recipes import Recipes
 
 TEMPLATE = files("m1ctl").joinpath("recipe_template.txt").read_text()
+# For the last step of a training, and not the first one.
+THE_DAEMON_S = """
+        import m1.errors as m
+        if at.step: raise m.M1Error(m.Reason.INTERNAL, "I am the daemon")
+        return 1"""
 SHORT: dict[str, bool | float | str] = {"epochs": 2, "batch_size": 12, "width": 4, "dropout": 0.5}
 
 
@@ -122,6 +128,97 @@ def test_a_file_that_never_ends_is_killed(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def lives(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+async def begins(path: Path) -> str:
+    """What a process writes into a file, once it is there."""
+    while not path.exists() or not path.read_text():
+        await asyncio.sleep(0.01)
+    return path.read_text()
+
+
+def test_a_check_that_never_ends_keeps_nobody_else_waiting(tmp_path: Path) -> None:
+    recipes, pid = Recipes(tmp_path, limit_s=100), tmp_path / "pid"
+    content = f"import os\nopen({str(pid)!r}, 'w').write(str(os.getpid()))\nwhile True: pass\n"
+
+    async def others_are_checked() -> None:
+        stuck = [
+            asyncio.create_task(recipes.of_file(GivenFile(f"stuck{n}.py", "", content.encode()), {})) for n in "ab"
+        ]
+        await begins(pid)
+        recipe = await recipes.of_file(GivenFile("mine.py", "", TEMPLATE.encode()), {})
+        assert (recipe.name, (await recipes.get("cifar")).name) == ("Mine", "cifar")
+        for task in stuck:
+            assert not task.done()
+            task.cancel()
+        await asyncio.wait(stuck)
+
+    asyncio.run(others_are_checked())
+
+
+def test_what_a_file_has_started_does_not_outlive_its_check(tmp_path: Path) -> None:
+    content = f"""
+import os, subprocess
+child = subprocess.Popen(["sleep", "1000"])
+open({str(tmp_path / "pid")!r}, "w").write(str(child.pid))
+"""
+
+    async def its_child_is_gone(ending: str, said: str) -> None:
+        with pytest.raises(M1Error, match=said) as caught:
+            await Recipes(tmp_path).of_file(GivenFile("mine.py", "", (content + ending).encode()), {})
+        assert caught.value.reason is Reason.BAD_RECIPE
+        pid = int(await begins(tmp_path / "pid"))
+        async with asyncio.timeout(PATIENCE_S):
+            while lives(pid):
+                await asyncio.sleep(0.01)
+
+    asyncio.run(its_child_is_gone("raise ValueError", "ValueError"))
+    asyncio.run(its_child_is_gone("os._exit(7)", "exit status 7"))
+
+
+# Writes into whatever is open, as if it were the process that checks it.
+WRITES = """
+import os
+for fd in range(3, 64):
+    try:
+        os.write(fd, {written})
+    except OSError:
+        pass
+"""
+
+
+# Half of a surrogate pair where a name is expected.
+HALF = r"""b'{"recipe": {"name": "\\ud800", "summary": "", "default_data": "", "settings": [], "bfloat16": 0,' \
+    b'"measures": 0, "package": ""}}\n'"""
+
+
+@pytest.mark.parametrize(
+    "written", [r"b'A' * 50_000_000", r"b'[' * 200_000 + b'\n'", r"b'{}\n'", r"b'1\n'", HALF], ids=range(5)
+)
+def test_a_file_that_writes_into_the_answer_of_its_check_is_a_bad_recipe(tmp_path: Path, written: str) -> None:
+    content = WRITES.format(written=written).encode()
+    with pytest.raises(M1Error, match=r"mine.py: something else was written where") as caught:
+        asyncio.run(Recipes(tmp_path).of_file(GivenFile("mine.py", "", content), {}))
+    assert caught.value.reason is Reason.BAD_RECIPE
+
+
+def test_what_a_file_raises_arrives_however_long_and_of_whatever_letters(daemon: RunningDaemon, mine: Path) -> None:
+    for raised, said in (
+        ('"A" * 50_000_000', f"(Exception: {'A' * 286}...)"),
+        (r'"\ud800 lone"', r"(Exception: \ud800 lone)"),
+        (r'"\U0001f600" * 1000', "(Exception: \U0001f600"),
+    ):
+        mine.write_text(f"raise Exception({raised})\n")
+        done = daemon.m1ctl("submit", "./mine.py", cwd=mine.parent)
+        assert (done.returncode, done.stdout) == (ExitCode.USAGE, "")
+        assert done.stderr.startswith(f"m1ctl: mine.py:1: it cannot be imported {said}")
+
+
 def test_a_job_whose_copy_was_changed_or_whose_code_fails_later_says_where(
     held_daemon: RunningDaemon, mine: Path
 ) -> None:
@@ -130,6 +227,11 @@ def test_a_job_whose_copy_was_changed_or_whose_code_fails_later_says_where(
     changed = client.submit(recipe_file(mine), data="few", settings=SHORT)
     mine.write_text(failing)
     later = client.submit(recipe_file(mine), data="few", settings=SHORT)
+    # Its model fits when it is checked, and not when it is trained; no line of the file is in the error's trace.
+    mine.write_text(TEMPLATE.replace("8 * width, n", "8 * width + __file__.endswith('recipe.py'), n"))
+    unfit = client.submit(recipe_file(mine), data="few", settings=SHORT)
+    mine.write_text(failing.replace("return 1 / (3 - at.step)", THE_DAEMON_S))
+    posing = client.submit(recipe_file(mine), data="few", settings=SHORT)
     path = recipe_path(Home(held_daemon.home).job(changed.id))
     assert path.read_text() == TEMPLATE
     path.write_text("raise SystemExit")
@@ -143,6 +245,14 @@ def test_a_job_whose_copy_was_changed_or_whose_code_fails_later_says_where(
     assert (job.error.code, job.attempt) == ("BAD_RECIPE", 1)
     assert job.error.message == f"mine.py:{len(failing.splitlines())}: ZeroDivisionError: division by zero"
 
+    job = client.wait(unfit.id)
+    assert (job.error.code, job.attempt) == ("BAD_RECIPE", 1)
+    assert job.error.message.startswith("mine.py: RuntimeError: mat1 and mat2 shapes cannot be multiplied")
+
+    job = client.wait(posing.id)
+    assert (job.error.code, job.attempt) == ("BAD_RECIPE", 1)
+    assert job.error.message == f"mine.py:{len(failing.splitlines()) + 2}: M1Error: I am the daemon"
+
 
 def test_another_file_goes_on_from_its_checkpoint_as_approximate(daemon: RunningDaemon, mine: Path) -> None:
     client = daemon.client
@@ -152,6 +262,8 @@ def test_another_file_goes_on_from_its_checkpoint_as_approximate(daemon: Running
     job = client.wait(client.submit(recipe_file(mine), from_checkpoint=checkpoint))
     assert (job.state, job.spec.settings["width"]) == (job_pb2.JOB_STATE_SUCCEEDED, 4)
     assert [words.split("@")[0] for words in job.approximate] == ["recipe was Mine"]
+    with pytest.raises(M1Error, match=r'"Mine", not of "engine": submit ./FILE.py, the file with the class Mine, or'):
+        client.submit("engine", from_checkpoint=checkpoint)
 
 
 def test_what_a_daemon_left_that_died_before_the_commit_is_removed(quiet_daemon: RunningDaemon, mine: Path) -> None:
