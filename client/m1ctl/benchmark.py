@@ -13,9 +13,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from m1.errors import M1Error, Reason
 from m1.paths import Home
@@ -26,6 +26,7 @@ from m1ctl.background import START_TIMEOUT_S, DaemonExitedError, Departure, star
 from m1ctl.client import Client, connect
 from m1ctl.figures import seconds
 from m1ctl.happenings import Watched
+from m1ctl.interrupts import uninterrupted
 from m1ctl.measuring import MeasuringView
 from m1ctl.states import FINAL, HOLDING_THE_MACHINE, SUCCEEDED, job_title, state_word
 
@@ -64,9 +65,8 @@ def check_idle(client: Client) -> None:
 def measure_engine(client: Client, _session: Session) -> list[job_pb2.Finding]:
     """The training loop beside a plain script, with the profile that `cifar` gets here."""
     profile = client.submit("cifar", data="digits", validate_only=True).spec.profile
-    job = client.submit("engine", profile=profile)
-    watched = Watched(job)
-    with _own(client, job):
+    with _submitted(client, "engine", profile=profile) as job:
+        watched = Watched(job)
         with MeasuringView() as view:
             for response in client.watch(job.id, from_revision=job.revision + 1):
                 view.show(watched, response, watched.take(response))
@@ -99,20 +99,14 @@ def measure_cold(_client: Client, _session: Session) -> list[job_pb2.Finding]:
     """A home that is new: its daemon's start, and the first step of its first job."""
     starts, steps = [], []
     for _ in range(_COLD_RUNS):
-        with _new_home() as home, connect(home.root, timeout_s=START_TIMEOUT_S) as client:
-            began = time.perf_counter()
-            try:
-                info = start_daemon(home, client, START_TIMEOUT_S)
-            except DaemonExitedError as error:
-                raise M1Error(Reason.UNREACHABLE, f"the daemon of a new home did not start: {error}") from error
-            starts.append(time.perf_counter() - began)
-            with Departure(info.pid) as departure:
-                try:
-                    steps.append(_until_first_step(client)[1])
-                finally:
-                    _end_all(client)
-                    client.shutdown()
-                    departure.wait(_PATIENCE_S)
+        with (
+            _new_home() as home,
+            connect(home.root, timeout_s=START_TIMEOUT_S) as client,
+            _started(home, client) as until_answer,
+            _at_first_step(client) as (_, until_step),
+        ):
+            starts.append(until_answer)
+            steps.append(until_step)
     note = f"{_WHAT}: recipes described, data read, torch loaded, a step trained"
     return [
         _finding("daemon/start", "a daemon's start to its first answer", "s", starts, 1, "in a new home"),
@@ -125,14 +119,11 @@ def measure_daemon(client: Client, _session: Session) -> list[job_pb2.Finding]:
     client.prepare_dataset("digits")
     first_steps = []
     for _ in range(_WARM_RUNS):
-        job, took = _until_first_step(client)
-        first_steps.append(took)
-        with _own(client, job):
-            pass
+        with _at_first_step(client) as (_, took):
+            first_steps.append(took)
     note = f"{_WHAT}: torch loaded, a step trained"
     found = [_finding("first_step/warm", "submit to first step, data in the cache", "s", first_steps, 1, note)]
-    job, _ = _until_first_step(client)
-    with _own(client, job):
+    with _at_first_step(client) as (job, _):
         found += _pauses(client, job)
         found += _training(client, job)
         found += _replay(client, job)
@@ -147,13 +138,14 @@ PARTS: dict[str, Callable[[Client, Session], list[job_pb2.Finding]]] = {
 }
 
 
-def _until_first_step(client: Client) -> tuple[job_pb2.Job, float]:
-    """Submit a training; the seconds until its first step is known here."""
+@contextmanager
+def _at_first_step(client: Client) -> Iterator[tuple[job_pb2.Job, float]]:
+    """A training of ours, and the seconds from its submit until its first step was known here."""
     began = time.perf_counter()
-    job = client.submit("cifar", data="digits", settings=_TRAINING)
-    with closing(_steps(client, job, job.revision + 1)) as steps:
-        next(steps)
-    return job, time.perf_counter() - began
+    with _submitted(client, "cifar", data="digits", settings=_TRAINING) as job:
+        with closing(_steps(client, job, job.revision + 1)) as steps:
+            next(steps)
+        yield job, time.perf_counter() - began
 
 
 def _steps(client: Client, job: job_pb2.Job, from_revision: int) -> Generator[event_pb2.Event, None, None]:
@@ -244,21 +236,42 @@ def _replay(client: Client, job: job_pb2.Job) -> list[job_pb2.Finding]:
 
 
 @contextmanager
-def _own(client: Client, job: job_pb2.Job) -> Iterator[None]:
-    """A job of ours: cancelled and deleted at the end."""
-    try:
-        yield
-    finally:
+def _submitted(client: Client, recipe: str, **asked: Any) -> Iterator[job_pb2.Job]:
+    """A job of ours, cancelled and deleted at the end. There is no moment at which Ctrl-C would leave it behind."""
+    with ExitStack() as ours:
+        with uninterrupted("submitting the benchmark's job, to end it"):
+            job = client.submit(recipe, **asked)
+            ours.callback(_end, client, job)
+        yield job
+
+
+def _end(client: Client, job: job_pb2.Job) -> None:
+    with uninterrupted(f"ending the benchmark's job {job_title(job)}"):
         if client.get(job.id).state not in FINAL:
             client.cancel(job.id)
             client.wait(job.id, timeout_s=_PATIENCE_S)
         client.delete(job.id)
 
 
-def _end_all(client: Client) -> None:
-    for job in list(client.list_jobs()):
-        with _own(client, job):
-            pass
+@contextmanager
+def _started(home: Home, client: Client) -> Iterator[float]:
+    """A daemon of ours in a home, stopped at the end; the seconds until it answered."""
+    with ExitStack() as ours:
+        with uninterrupted("starting the benchmark's daemon, to stop it"):
+            began = time.perf_counter()
+            try:
+                info = start_daemon(home, client, START_TIMEOUT_S)
+            except DaemonExitedError as error:
+                raise M1Error(Reason.UNREACHABLE, f"the daemon of a new home did not start: {error}") from error
+            took = time.perf_counter() - began
+            ours.callback(_stop, client, info.pid)
+        yield took
+
+
+def _stop(client: Client, pid: int) -> None:
+    with uninterrupted("stopping the benchmark's daemon"), Departure(pid) as departure:
+        client.shutdown()
+        departure.wait(_PATIENCE_S)
 
 
 @contextmanager

@@ -16,6 +16,8 @@ from m1.endpoint import CHANNEL_OPTIONS, MAX_MESSAGE_BYTES, socket_address
 from m1.errors import M1Error, Reason, from_rpc_error
 from m1.paths import Home, check_socket_path
 
+from m1ctl.interrupts import uninterrupted
+
 # A daemon that was restarted should be found soon: gRPC's own backoff starts at a second and grows to two minutes.
 _RECONNECT_OPTIONS: list[tuple[str, int | str]] = [
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -87,7 +89,9 @@ class Connection:
         Raises:
             M1Error: as `unary`.
         """
-        call = method(request, timeout=timeout_s)
+        # Ctrl-C in the middle of this would leave a channel without its thread: it hangs, and so does its end.
+        with uninterrupted():
+            call = method(request, timeout=timeout_s)
         try:
             for response in call:
                 self.was_answered = True

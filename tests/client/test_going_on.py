@@ -1,11 +1,14 @@
 """A stream goes on across daemons, from where it was, for a bounded time."""
 
+import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import cast
 
 import pytest
 from m1.errors import M1Error, Reason
 from m1.paths import Home, home_from_environment
+from m1.v1.system_pb2 import GetSystemInfoRequest as SystemInfo
 from m1ctl.connection import Connection, go_on
 
 GONE = M1Error(Reason.SHUTTING_DOWN, "the daemon stops")
@@ -79,3 +82,18 @@ def test_another_error_ends_the_stream() -> None:
     with pytest.raises(M1Error, match="no such revision"):
         collect(link, counting(3, error=M1Error(Reason.CURSOR_OUT_OF_RANGE, "no such revision")))
     assert link.waits == []
+
+
+def test_ctrl_c_comes_when_a_stream_has_been_opened_whole(tmp_path: Path) -> None:
+    opened = []
+
+    def open_call(*_: object, **__: object) -> Iterator[int]:
+        signal.raise_signal(signal.SIGINT)
+        opened.append(True)
+        return iter(())
+
+    connection = Connection(home_from_environment(str(tmp_path)), timeout_s=1.0)
+    with pytest.raises(KeyboardInterrupt):
+        next(connection.stream(open_call, SystemInfo()))
+    assert opened == [True]
+    connection.close()
