@@ -5,12 +5,14 @@ from __future__ import annotations
 import datetime
 import json
 import math
+import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from m1.errors import M1Error, Reason
+from m1.errors import M1Error, Reason, shortened
 from m1.v1 import job_pb2, system_pb2
 
 from m1ctl.figures import ABSENT
@@ -34,11 +36,13 @@ class Compared:
 
     key: str
     title: str
-    unit: str
+    unit_a: str | None
+    """None, like the value, where the result has no such finding."""
+    unit_b: str | None
     a: float | None
     b: float | None
     ratio: float | None
-    """b over a."""
+    """b over a; None where they have not one unit, or it is no number."""
     apart: bool | None
     """Whether the 95 % intervals have no number in common; None without both of them."""
 
@@ -66,23 +70,31 @@ def document(
 
 def _plain(finding: job_pb2.Finding) -> dict[str, Any]:
     plain: dict[str, Any] = {"key": finding.key, "title": finding.title, "unit": finding.unit, "n": finding.n}
-    plain |= {name: getattr(finding, name) if finding.HasField(name) else None for name in _FIELDS}
+    plain |= {name: _finite(getattr(finding, name)) if finding.HasField(name) else None for name in _FIELDS}
     return plain | {"claimed": finding.claimed, "note": finding.note}
+
+
+def _finite(value: float) -> float | None:
+    """JSON has neither NaN nor the infinities."""
+    return value if math.isfinite(value) else None
 
 
 def read_result(path: Path) -> Result:
     """The result in a file.
 
     Raises:
-        M1Error: INVALID_ARGUMENT: it cannot be read, or is none.
+        M1Error: FILE_NOT_FOUND; INVALID_ARGUMENT: it cannot be read, or is none.
     """
+    hint = "m1ctl bench --out FILE writes one"
 
     def refused(problem: str) -> M1Error:
-        hint = "m1ctl bench --out FILE writes one"
         return M1Error(Reason.INVALID_ARGUMENT, f'"{path}" {problem}', hint, field="file", value=str(path))
 
     try:
         data = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        message = f'there is no file "{path}"'
+        raise M1Error(Reason.FILE_NOT_FOUND, message, hint, field="file", value=str(path)) from None
     except OSError as error:
         raise refused(f"cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:
@@ -94,7 +106,31 @@ def read_result(path: Path) -> Result:
     rows = data.get("findings")
     if not isinstance(rows, list) or not all(map(_is_finding, rows)):
         raise refused("is damaged: its findings are not what m1ctl bench writes")
-    return Result({name: data.get(name, "") for name in ("date", "machine", "versions")}, {r["key"]: r for r in rows})
+    for key, count in Counter(row["key"] for row in rows).items():
+        if count > 1:
+            raise refused(f'is damaged: {count} of its findings are called "{shortened(key)}"')
+    about = {name: data.get(name, "") for name in ("date", "machine", "versions")}
+    if not _is_printable(about):
+        raise refused("is damaged: what it says of itself is not what m1ctl bench writes")
+    return Result(about, {row["key"]: row for row in rows})
+
+
+def to_text(plain: Mapping[str, Any]) -> str:
+    """Plain data as JSON for people, which any reader takes.
+
+    Raises:
+        ValueError: for NaN and the infinities, which JSON does not have.
+        RecursionError: it is too deep.
+    """
+    return json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def _is_printable(about: Mapping[str, Any]) -> bool:
+    try:
+        to_text(about)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _is_finding(row: object) -> bool:
@@ -105,7 +141,9 @@ def _is_finding(row: object) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return abs(value) <= sys.float_info.max  # neither of NaN nor of an integer that is too large for a float
 
 
 def compare(a: Result, b: Result) -> list[Compared]:
@@ -116,20 +154,39 @@ def compare(a: Result, b: Result) -> list[Compared]:
 def _compared(key: str, a: Mapping[str, Any] | None, b: Mapping[str, Any] | None) -> Compared:
     known = a or b or {}
     same_unit = a is not None and b is not None and a["unit"] == b["unit"]
-    values = [row.get("value") if row else None for row in (a, b)]
-    ratio = values[1] / values[0] if same_unit and values[0] and values[1] is not None else None
+    value_a, value_b = (row.get("value") if row else None for row in (a, b))
+    unit_a, unit_b = (row["unit"] if row else None for row in (a, b))
+    ratio = _ratio(value_a, value_b) if same_unit else None
     apart = None
     if same_unit and a and b and all(row.get(edge) is not None for row in (a, b) for edge in ("low", "high")):
         apart = bool(a["high"] < b["low"] or b["high"] < a["low"])
-    return Compared(key, known["title"], known["unit"], values[0], values[1], ratio, apart)
+    return Compared(key, known["title"], unit_a, unit_b, value_a, value_b, ratio, apart)
+
+
+def _ratio(a: float | None, b: float | None) -> float | None:
+    """Of b over a; None where it is no number that a float can hold."""
+    if a is None or b is None or float(a) == 0:
+        return None
+    return _finite(float(b) / float(a))
 
 
 def comparison_page(a: Result, b: Result, rows: Sequence[Compared]) -> str:
     """Both values, the second over the first, and whether that is more than chance."""
     apart = {True: "yes", False: "no", None: ABSENT}
-    lines = [(row.title, _shown(row.a), _shown(row.b), row.unit, _shown(row.ratio), apart[row.apart]) for row in rows]
+    lines = [(row.title, *_values_and_unit(row), _shown(row.ratio), apart[row.apart]) for row in rows]
     header = ("MEASURED", "A", "B", "UNIT", "B / A", "APART")
     return "\n".join([*_abouts(a, b), "", table(header, lines, right=(1, 2, 4))])
+
+
+def _values_and_unit(row: Compared) -> tuple[str, str, str]:
+    """Both values and their unit; where they have not one, each with its own."""
+    if row.unit_a is not None and row.unit_b is not None and row.unit_a != row.unit_b:
+        return _with_unit(row.a, row.unit_a), _with_unit(row.b, row.unit_b), "differ"
+    return _shown(row.a), _shown(row.b), row.unit_a or row.unit_b or ""
+
+
+def _with_unit(value: float | None, unit: str) -> str:
+    return _shown(value) if value is None else f"{_shown(value)} {unit}"
 
 
 def comparison_document(a: Result, b: Result, rows: Sequence[Compared]) -> dict[str, Any]:

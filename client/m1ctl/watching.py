@@ -182,5 +182,7 @@ def end_of(job: job_pb2.Job) -> ExitCode:
         error = M1Error(Reason.JOB_FAILED, f"job {job_title(job)} failed: {message}", job.error.hint)
         tell_error(str(error))
         return error.exit_code
-    tell_error(f"job {job_title(job)} was cancelled: m1ctl retry {job.id} goes on from its newest checkpoint")
+    # What takes no data measures, and makes no checkpoint.
+    how = "goes on from its newest checkpoint" if job.spec.data else "begins it anew"
+    tell_error(f"job {job_title(job)} was cancelled: m1ctl retry {job.id} {how}")
     return ExitCode.ERROR

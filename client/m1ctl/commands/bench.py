@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import datetime
 import enum
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from m1.errors import ExitCode, M1Error, Reason
+from m1.errors import ExitCode, M1Error
 
 from m1ctl.options import Output
 from m1ctl.output import Format, put, tell
@@ -83,7 +82,12 @@ def claims(
         job = client.submit("claims", settings=parse_pairs("--set", settings or ()))
         code = follow_to_the_end(client, job, Format.text, MeasuringView())
         if code is not ExitCode.INTERRUPTED:
-            _put(client, client.get(job.id).findings, out, output)
+            found = client.get(job.id).findings
+            # A result that is not whole takes no good one's place.
+            is_whole = code is ExitCode.OK and bool(found)
+            if out and not is_whole:
+                tell(f'"{out}" is left as it is: there is no whole result')
+            _put(client, found, out if is_whole else None, output)
     raise typer.Exit(code)
 
 
@@ -95,12 +99,12 @@ def compare(
 ) -> None:
     """Compare two results that --out or -o json wrote."""
     from m1ctl.results import compare as compare_results
-    from m1ctl.results import comparison_document, comparison_page, read_result
+    from m1ctl.results import comparison_document, comparison_page, read_result, to_text
 
     results = read_result(a), read_result(b)
     rows = compare_results(*results)
     if output is Format.json:
-        _put_plain(comparison_document(*results, rows))
+        put(to_text(comparison_document(*results, rows)))
     else:
         put(comparison_page(*results, rows))
 
@@ -111,25 +115,34 @@ def _check_out(out: str | None) -> None:
     Raises:
         M1Error: INVALID_ARGUMENT.
     """
+    from m1ctl.result_files import check_writable
+
     check_not_empty("out", out, "name a file, or leave --out out")
-    if out and (Path(out).is_dir() or not Path(out).absolute().parent.is_dir()):
-        problem = "is a directory" if Path(out).is_dir() else "is in no directory that there is"
-        raise M1Error(Reason.INVALID_ARGUMENT, f'"{out}" {problem}', "name a file", field="out", value=out)
+    if out:
+        check_writable(out)
 
 
 def _put(client: Client, found: Sequence[job_pb2.Finding], out: str | None, output: Format) -> None:
+    """Write the result, and print it whether or not that went well.
+
+    Raises:
+        M1Error: DISK_FULL or INTERNAL, when it is printed.
+    """
     from m1ctl.pages import findings_page
-    from m1ctl.results import document
+    from m1ctl.result_files import write
+    from m1ctl.results import document, to_text
 
     now = datetime.datetime.now().astimezone()
-    result = document(found, client.system_info(), client.topology(), now)
+    text = to_text(document(found, client.system_info(), client.topology(), now))
+    refused: M1Error | None = None
     if out:
-        Path(out).write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+        try:
+            write(out, f"{text}\n")
+        except M1Error as error:
+            refused = error
     if output is Format.json:
-        _put_plain(result)
+        put(text)
     elif found:
         put(findings_page(found))
-
-
-def _put_plain(plain: dict[str, Any]) -> None:
-    put(json.dumps(plain, indent=2, ensure_ascii=False))
+    if refused:
+        raise refused
