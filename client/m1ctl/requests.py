@@ -16,6 +16,7 @@ from m1.errors import M1Error, Reason
 from m1.v1 import job_pb2
 
 RECIPE_FILE_LIMIT_BYTES = 2**20
+RECIPE_NAME_LIMIT_BYTES = 128
 
 M = TypeVar("M", bound=Message)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from m1.errors import ExitCode, M1Error, Reason
 from m1.v1 import job_pb2
+from m1ctl.commands.recipes import new
 from m1ctl.requests import RECIPE_FILE_LIMIT_BYTES, recipe_named
 from m1d import recipe_files
 
@@ -51,16 +52,35 @@ def test_a_file_that_is_not_there_or_too_large_is_refused_before_it_is_sent(tmp_
 
 
 def test_a_new_recipe_needs_no_daemon_and_overwrites_nothing(tmp_path: Path) -> None:
-    def new(name: str) -> subprocess.CompletedProcess[str]:
+    def typed_new(name: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-P", "-m", "m1ctl", "--home", str(tmp_path / "none"), "recipes", "new", name]
         return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, cwd=tmp_path)
 
-    done = new("mine.py")
+    done = typed_new("mine.py")
     assert (done.returncode, done.stdout) == (ExitCode.OK, "")
     assert done.stderr == "wrote mine.py; train it with m1ctl submit mine.py --watch\n"
+    assert typed_new("my recipe.py").stderr.endswith(" train it with m1ctl submit 'my recipe.py' --watch\n")
     assert (tmp_path / "mine.py").read_text() == files("m1ctl").joinpath("recipe_template.txt").read_text()
     (tmp_path / "mine.py").write_text("mine")
-    assert new("mine.py").returncode == ExitCode.USAGE
+    assert typed_new("mine.py").returncode == ExitCode.USAGE
     assert (tmp_path / "mine.py").read_text() == "mine"
-    assert new("mine").returncode == ExitCode.USAGE
-    assert new("absent/mine.py").returncode == ExitCode.ERROR
+    assert typed_new("mine").returncode == ExitCode.USAGE
+    done = typed_new("absent/mine.py")
+    assert done.returncode == ExitCode.USAGE
+    assert done.stderr == 'm1ctl: "absent/mine.py" is in no directory that there is: make "absent" first\n'
+
+
+@pytest.mark.parametrize("name", ["run\u202eyp.py", "a\nb.py", f"{'x' * 126}.py", "b\udcff.py"])
+def test_a_new_recipe_has_no_name_that_a_submit_would_refuse(name: str, tmp_path: Path) -> None:
+    with pytest.raises(M1Error, match="has a name that a submit refuses") as refused:
+        new(str(tmp_path / name))
+    assert refused.value.exit_code is ExitCode.USAGE
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(M1Error, match="is not possible"):
+        recipe_files.check_file(recipe_files.GivenFile(name.replace("\udcff", "\0"), "", b""))
+
+
+def test_a_new_recipe_may_have_the_longest_name_that_a_submit_takes(tmp_path: Path) -> None:
+    name = f"{'x' * 125}.py"
+    new(str(tmp_path / name))
+    recipe_files.check_file(recipe_files.GivenFile(name, "", b""))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from importlib.resources import files
 from typing import Annotated
 
@@ -60,15 +62,45 @@ def new(
     path: Annotated[str, typer.Argument(metavar="FILE", help="The file to write, as mine.py.", show_default=False)],
 ) -> None:
     """Write a recipe of your own to begin with; it trains as it is. Needs no daemon."""
-    if not path.endswith(".py"):
-        raise M1Error(
-            Reason.INVALID_ARGUMENT, f'"{path}" is no Python file', "call it mine.py, for example", field="file"
-        )
+    _check_name(path)
+    _write_new(path, files("m1ctl").joinpath("recipe_template.txt").read_text())
+    tell(f"wrote {path}; train it with m1ctl submit {shlex.quote(path)} --watch")
+
+
+def _check_name(path: str) -> None:
+    """Refuse what a submit would refuse.
+
+    Raises:
+        M1Error: INVALID_ARGUMENT.
+    """
+    from m1ctl.requests import RECIPE_NAME_LIMIT_BYTES
+
+    name = os.path.basename(path)
+    if not name.endswith(".py"):
+        raise _refused(path, "is no Python file", "call it mine.py, for example")
+    if not name.isprintable() or len(name.encode()) > RECIPE_NAME_LIMIT_BYTES:
+        way_out = f"it takes letters that can be shown, at most {RECIPE_NAME_LIMIT_BYTES} bytes of them: mine.py"
+        raise _refused(path, "has a name that a submit refuses", way_out)
+
+
+def _write_new(path: str, text: str) -> None:
     try:
-        with open(path, "x") as file:
-            file.write(files("m1ctl").joinpath("recipe_template.txt").read_text())
+        file = open(path, "x", encoding="utf-8")  # noqa: SIM115 - what cannot be opened is not to be removed
     except FileExistsError:
-        raise M1Error(
-            Reason.NAME_TAKEN, f'"{path}" is there already, and was left as it is', "choose another name", field="file"
-        ) from None
-    tell(f"wrote {path}; train it with m1ctl submit {path} --watch")
+        message = f'"{path}" is there already, and was left as it is'
+        raise M1Error(Reason.NAME_TAKEN, message, "choose another name", field="file", value=path) from None
+    except OSError as error:
+        folder = os.path.dirname(path)
+        if folder and not os.path.isdir(folder):
+            raise _refused(path, "is in no directory that there is", f'make "{folder}" first') from None
+        raise _refused(path, f"cannot be written ({error.strerror})", "name a file in a folder of yours") from error
+    try:
+        with file:
+            file.write(text)
+    except BaseException:
+        os.unlink(path)
+        raise
+
+
+def _refused(path: str, problem: str, way_out: str) -> M1Error:
+    return M1Error(Reason.INVALID_ARGUMENT, f'"{path}" {problem}', way_out, field="file", value=path)
