@@ -92,6 +92,11 @@ def phase_words(progress: job_pb2.Progress) -> str:
     return progress.phase + (f" {progress.phase_done}/{progress.phase_total}" if progress.phase_total else "")
 
 
+def profile_value(value: bool | int | str) -> str:
+    """The value of a profile's field as a person would type it: "on", "4", "bfloat16"."""
+    return ("on" if value else "off") if isinstance(value, bool) else str(value)
+
+
 def sparkline(values: Sequence[float], width: int) -> str:
     """Values as bars between their least and their greatest; more than `width` are averaged into as many groups."""
     finite = [value for value in values if math.isfinite(value)]

@@ -19,6 +19,7 @@ from m1ctl.figures import (
     format_metric,
     metric_words,
     phase_words,
+    profile_value,
     progress_words,
     seconds,
 )
@@ -84,7 +85,7 @@ def job_page(job: job_pb2.Job, now: float) -> str:
         ),
         _section("times", _life(job, now)),
         _section("settings", [(name, plain_value(value)) for name, value in sorted(settings.items())]),
-        _section("profile", [(field.name, str(value)) for field, value in spec.profile.ListFields()]),
+        _section("profile", [(field.name, profile_value(value)) for field, value in spec.profile.ListFields()]),
         _section("metrics", [(key, format_metric(key, job.latest_metrics[key])) for key in sorted(job.latest_metrics)]),
         report_page(job.report) if job.HasField("report") else "",
         f"findings\n{_indent(findings_page(job.findings))}" if job.findings else "",

@@ -16,7 +16,8 @@ from m1.errors import M1Error, Reason, nearest, shortened
 
 Value = int | float | bool | str
 Kind = Literal["int", "float", "bool", "str"]
-_WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+_SWITCH = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+_KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}
 # A JSON number is a double: a larger integer would not come back as it went.
 _LARGEST_INT = 2**53 - 1
 # What a person types for a number. Python's own int() and float() take more: "6_4", " 3", other alphabets' digits.
@@ -84,17 +85,28 @@ def check(setting: Setting, given: object) -> Value:
     value = _convert(setting.kind, given)
     inside = value is not None and _inside(setting, value)
     if value is None or not inside:
-        kind = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}[setting.kind]
-        unit = f" ({setting.unit})" if setting.unit else ""
-        problem = f"is not {kind}" if value is None else "is out of bounds"
+        outside = "is none of its choices" if setting.choices else "is out of bounds"
+        problem = f"is not {_KINDS[setting.kind]}" if value is None else outside
         raise M1Error(
             Reason.INVALID_SETTING,
             f'the setting {setting.name}="{_shown(given)}" {problem}',
-            f"{setting.name} takes {kind}{unit}" + ("" if setting.kind == "bool" else f", {setting.bounds}"),
+            f"{setting.name} takes {_takes(setting)}",
             field=f"settings.{setting.name}",
             value=_shown(given),
         )
     return value
+
+
+def switch(text: str) -> bool | None:
+    """True or false as a person would write it: "on", "No", "FALSE"; None for what is neither."""
+    return _SWITCH.get(text.strip().lower())
+
+
+def _takes(setting: Setting) -> str:
+    if setting.kind == "bool" or setting.choices:
+        return setting.bounds
+    unit = f" ({setting.unit})" if setting.unit else ""
+    return f"{_KINDS[setting.kind]}{unit}, {setting.bounds}"
 
 
 def _convert(kind: Kind, given: object) -> Value | None:
@@ -103,7 +115,7 @@ def _convert(kind: Kind, given: object) -> Value | None:
         return given if isinstance(given, str) else None
     if kind == "bool":
         if isinstance(given, str):
-            return _WORDS.get(given.strip().lower())
+            return switch(given)
         return given if isinstance(given, bool) else None
     if isinstance(given, bool) or not isinstance(given, (int, float, str)):
         return None

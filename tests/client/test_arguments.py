@@ -158,6 +158,12 @@ def test_a_profile_holds_only_what_was_given() -> None:
     assert {field.name: value for field, value in profile.ListFields()} == {"threads": 2, "dtype": "bfloat16"}
 
 
+@pytest.mark.parametrize("word", ["False", "OFF", "no", "0"])
+def test_a_switch_is_typed_as_a_setting_s_is(word: str) -> None:
+    profile = parse_profile({"compile": word, "fused": "True"})
+    assert (profile.HasField("compile"), profile.compile, profile.fused) == (True, False, True)
+
+
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
@@ -167,6 +173,7 @@ def test_a_profile_holds_only_what_was_given() -> None:
         ({"interop_threads": "many"}, "interop_threads takes a whole number from 1 on"),
         ({"dtype": ""}, "the profile's dtype is empty"),
         ({"threads": "99999999999"}, "is not possible"),
+        ({"compile": "maybe"}, "compile takes on or off"),
     ],
 )
 def test_a_profile_that_is_none_is_refused(given: dict[str, str], sentence: str) -> None:

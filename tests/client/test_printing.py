@@ -112,6 +112,17 @@ def test_a_failed_job_s_page_has_the_error_and_the_way_out() -> None:
         assert words in page, words
 
 
+def test_a_profile_is_shown_as_it_is_typed() -> None:
+    job = job_pb2.Job(id="j1")
+    job.spec.profile.compile, job.spec.profile.fused, job.spec.profile.threads = False, True, 2
+    (profile,) = [section for section in job_page(job, now=0.0).split("\n\n") if section.startswith("profile")]
+    assert [line.split() for line in profile.splitlines()[1:]] == [
+        ["threads", "2"],
+        ["compile", "off"],
+        ["fused", "on"],
+    ]
+
+
 def test_a_report_shows_each_class_and_where_it_was_mistaken() -> None:
     report = job_pb2.ClassificationReport(classes=["cat", "dog"], class_accuracy=[0.75, float("nan")])
     report.confusion.add(counts=[3, 1])

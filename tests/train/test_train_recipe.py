@@ -81,6 +81,14 @@ def test_a_setting_out_of_bounds_is_refused_in_one_sentence(name: str, value: ob
     assert sentence in str(refused.value)
 
 
+def test_a_choice_that_is_none_is_refused_with_the_choices() -> None:
+    budget = Setting("budget", "str", "1min", "How long.", choices=("1min", "2min"))
+    for given, problem in (("3min", "is none of its choices"), (3, "is not a text")):
+        with pytest.raises(M1Error) as refused:
+            resolve([budget], {"budget": given})
+        assert str(refused.value) == f'the setting budget="{given}" {problem}: budget takes one of 1min, 2min'
+
+
 def test_an_unknown_recipe_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(M1Error, match='there is no recipe "cifer": did you mean "cifar"'):
         recipes.declaration("cifer")

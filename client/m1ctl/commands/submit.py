@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from m1.errors import M1Error, Reason, nearest
+from m1.settings import switch
 
 from m1ctl.options import Output
 from m1ctl.output import Format, put, put_json, put_json_line, tell
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 # A profile that was measured here, and one that should be.
 _TOLD_ORIGINS = ("m1ctl tune", "tune again")
-_SWITCH = {"true": True, "false": False, "on": True, "off": False}
 
 
 def submit(
@@ -184,12 +184,12 @@ def _set_field(profile: job_pb2.Profile, key: str, value: str) -> None:
     least = 0 if key == "prefetch" else 1
     if isinstance(before, str):
         setattr(profile, key, value)
-    elif isinstance(before, bool) and value in _SWITCH:
-        setattr(profile, key, _SWITCH[value])
+    elif isinstance(before, bool) and (is_on := switch(value)) is not None:
+        setattr(profile, key, is_on)
     elif not isinstance(before, bool) and value.isdecimal() and least <= int(value) < 2**32:
         setattr(profile, key, int(value))
     else:
-        takes = f"one of {', '.join(_SWITCH)}" if isinstance(before, bool) else f"a whole number from {least} on"
+        takes = "on or off" if isinstance(before, bool) else f"a whole number from {least} on"
         raise M1Error(
             Reason.INVALID_ARGUMENT,
             f'the profile\'s {key}="{value}" is not possible',

@@ -65,10 +65,10 @@ def tune(
 
 def profile_words(job: job_pb2.Job) -> str:
     """What a tuning chose and the default has not: "dtype bfloat16, prefetch 1"."""
+    from m1ctl.figures import profile_value
+
     chosen = (finding.key.partition("/") for finding in job.findings if finding.chosen)
-    other = [f"{field} {value}" for field, _, value in chosen if _word(getattr(job.spec.profile, field)) != value]
+    other = [
+        f"{field} {value}" for field, _, value in chosen if profile_value(getattr(job.spec.profile, field)) != value
+    ]
     return ", ".join(other) or "the machine's default"
-
-
-def _word(value: bool | int | str) -> str:
-    return ("on" if value else "off") if isinstance(value, bool) else str(value)
