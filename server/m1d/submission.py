@@ -127,7 +127,7 @@ async def check(
         raise M1Error(
             Reason.INVALID_ARGUMENT,
             f'the checkpoint "{request.from_checkpoint}" is of the recipe "{seed.recipe}", not of "{recipe.name}"',
-            f"submit {seed.recipe}, or begin with another checkpoint",
+            f"submit {await _known_as(seed.recipe, recipes)}, or begin with another checkpoint",
             field="spec.from_checkpoint",
             value=request.from_checkpoint,
         )
@@ -153,6 +153,12 @@ async def check(
         fixed=sorted(request.profile),
         file=request.file,
     )
+
+
+async def _known_as(recipe: str, recipes: Recipes) -> str:
+    """How a checkpoint's recipe is submitted: by its name, or by its file, whose name the checkpoint does not say."""
+    installed = {known.name for known in await recipes.all()}
+    return recipe if recipe in installed else f"./FILE.py, the file with the class {recipe}"
 
 
 def _profile(request: Request, seed: Seed | None, recipe: Recipe, profiles: Profiles) -> Profile:
