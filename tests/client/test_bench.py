@@ -246,13 +246,9 @@ def submitted(daemon: RunningDaemon) -> job_pb2.Job:
 
 
 @pytest.mark.parametrize("part", ["engine", "daemon"])
-def test_ctrl_c_however_often_ends_a_benchmark_and_leaves_no_job(daemon: RunningDaemon, part: str) -> None:
+def test_ctrl_c_ends_a_benchmark_and_leaves_no_job(daemon: RunningDaemon, part: str) -> None:
     benchmark = daemon.begin_m1ctl("bench", "--only", part)
-    job = submitted(daemon)
-    benchmark.send_signal(signal.SIGINT)
-    for response in daemon.client.watch(job.id, from_revision=job.revision + 1):
-        if response.events:
-            break
+    assert submitted(daemon).id == "j1"
     benchmark.send_signal(signal.SIGINT)
     data, _ = benchmark.communicate(timeout=PATIENCE_S)
     assert (benchmark.returncode, data) == (ExitCode.INTERRUPTED, "")
