@@ -153,15 +153,18 @@ def rehearsed(file: OwnFile, declaration: Declaration, settings: Mapping[str, ob
 def _chosen(file: OwnFile, module: types.ModuleType, class_name: str) -> type[AnyRecipe]:
     from m1train.recipe import Recipe
 
+    # By the name under which the job will find it again: not a class of a function, nor one under a second name.
     here = {
-        value.__name__: value
-        for value in vars(module).values()
-        if isinstance(value, type) and issubclass(value, Recipe) and value.__module__ == _MODULE
+        name: value
+        for name, value in vars(module).items()
+        if isinstance(value, type)
+        and issubclass(value, Recipe)
+        and (value.__module__, value.__qualname__) == (_MODULE, name)
     }
     if not here:
         raise file.bad(
             "there is no recipe in it",
-            "a recipe is a class that derives from m1train.recipe.Recipe; m1ctl recipes new FILE writes one",
+            "it is a class at the top level that derives from m1train.recipe.Recipe; m1ctl recipes new writes one",
         )
     if class_name and class_name not in here:
         raise file.bad(f'there is no recipe "{class_name}" in it', nearest(class_name, here))

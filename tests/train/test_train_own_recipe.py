@@ -110,6 +110,17 @@ def test_a_file_without_a_recipe_says_what_one_is(tmp_path: Path) -> None:
         checked(tmp_path, "from m1train.recipe import Recipe\n")
 
 
+def test_a_class_that_the_job_could_not_find_again_is_no_recipe_of_the_file(tmp_path: Path) -> None:
+    inside = (
+        "def made():\n"
+        + "".join(f"    {line}\n" for line in TEMPLATE.splitlines())
+        + "    return Mine\nMine = made()\n"
+    )
+    with pytest.raises(M1Error, match="there is no recipe in it"):
+        checked(tmp_path, inside)
+    assert checked(tmp_path, TEMPLATE + "\nAnother = Mine\n") == "Mine"
+
+
 def test_it_is_checked_with_the_settings_that_were_given(tmp_path: Path) -> None:
     content, line = changed("width = self.config.width", "width = self.config.width // (self.config.width - 5)")
     assert checked(tmp_path, content) == "Mine"
