@@ -178,6 +178,7 @@ def test_the_end_of_a_job_is_an_exit_code_and_a_sentence(
     state: job_pb2.JobState, code: ExitCode, sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     job = a_job(state)
+    job.spec.data = "digits"
     if state == job_pb2.JOB_STATE_FAILED:
         job.error.code, job.error.message, job.error.hint = "BAD_DATA", "it broke", "mend it"
     assert end_of(job) == code
