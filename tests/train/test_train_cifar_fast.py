@@ -90,7 +90,9 @@ def test_images_grow_from_epoch_to_epoch_however_many_there_are(budget: str) -> 
         assert all(a <= b for a, b in itertools.pairwise(sizes))
         assert sizes[0] == BUDGETS[budget].sizes[0]
         assert set(sizes) <= set(BUDGETS[budget].sizes)
-    assert recipe(budget=budget).config.epochs == len(BUDGETS[budget].sizes)
+    own = recipe(budget=budget).config
+    assert (own.epochs, own.lr) == (len(BUDGETS[budget].sizes), BUDGETS[budget].lr)
+    assert recipe(budget=budget, lr=0.2).config.lr == 0.2
 
 
 def test_the_rate_falls_along_a_line_step_by_step() -> None:

@@ -101,7 +101,8 @@ class CifarFast(Recipe[CifarFastConfig]):
 
     def __init__(self, config: CifarFastConfig) -> None:
         self._budget = BUDGETS[config.budget]
-        super().__init__(replace(config, epochs=config.epochs or len(self._budget.sizes)))
+        epochs, lr = config.epochs or len(self._budget.sizes), config.lr or self._budget.lr
+        super().__init__(replace(config, epochs=epochs, lr=lr))
 
     def model(self, n_classes: int) -> nn.Module:
         """A new network; `initialise` sets its whitening."""
