@@ -6,7 +6,8 @@ A real daemon on a home of its own, real training, and four times `m1ctl watch -
 same machine, started before a window and ended after it. A window counts from its first step to its last one, by the
 times at which the training process wrote them; the steps of the first two seconds are left out. Each pair has both
 kinds, in turns one or the other first. Prints one JSON line: the ratio of the images per second (with watchers to
-without) with its 95 % interval, and what it is made of.
+without), what it is made of, and the cores that the daemon and the watchers took, each with its 95 % interval: a
+machine with neighbours tells the latter more exactly than its speed.
 """
 
 from __future__ import annotations
@@ -17,9 +18,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
-from m1.trials import paired_ratio
+import psutil
+from m1.trials import Estimate, median_interval, paired_ratio
 from m1.v1 import event_pb2, job_pb2
 from m1ctl import connect
 from m1ctl.client import Client
@@ -28,15 +32,32 @@ WATCHERS = 4
 SETTLE_S = 2.0
 
 
-def window(home: Path, job: str, seconds: float, watchers: int) -> tuple[float, float]:
-    """Train on for a while with so many watchers; the first and the last moment that count, since the epoch."""
+@dataclass(frozen=True)
+class Window:
+    """A while of training: from when to when, in seconds since the epoch, and the cores that others took meanwhile."""
+
+    began: float
+    ended: float
+    daemon_cores: float
+    watcher_cores: float
+
+
+def processor_seconds(processes: Iterable[psutil.Process]) -> float:
+    """What they have taken so far."""
+    return sum(sum(process.cpu_times()[:2]) for process in processes)
+
+
+def window(home: Path, daemon: psutil.Process, job: str, seconds: float, watchers: int) -> Window:
+    """Train on for a while with so many watchers."""
     command = [sys.executable, "-P", "-m", "m1ctl", "--home", str(home), "watch", job, "-o", "json"]
-    running = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for _ in range(watchers)]
+    running = [psutil.Popen(command, stdout=subprocess.DEVNULL) for _ in range(watchers)]
     try:
         time.sleep(SETTLE_S)
-        began = time.time()
+        began, daemon_before, before = time.time(), processor_seconds([daemon]), processor_seconds(running)
         time.sleep(seconds)
-        return began, time.time()
+        ended, daemon_after, after = time.time(), processor_seconds([daemon]), processor_seconds(running)
+        length = ended - began
+        return Window(began, ended, (daemon_after - daemon_before) / length, (after - before) / length)
     finally:
         for process in running:
             process.terminate()
@@ -55,10 +76,15 @@ def step_times(client: Client, job: str) -> list[float]:
     raise RuntimeError("the daemon ended the stream")
 
 
-def rate(times: list[float], began: float, ended: float) -> float:
+def rate(times: list[float], window: Window) -> float:
     """Steps a second between the first and the last step of a window."""
-    inside = [at for at in times if began <= at <= ended]
+    inside = [at for at in times if window.began <= at <= window.ended]
     return (len(inside) - 1) / (inside[-1] - inside[0])
+
+
+def shown(estimate: Estimate) -> list[float | None]:
+    """The value, and its interval's ends."""
+    return [number if number is None else round(number, 4) for number in (estimate.value, estimate.low, estimate.high)]
 
 
 def main() -> None:
@@ -79,24 +105,25 @@ def main() -> None:
                 data = arguments.data if arguments.data == "digits" else str(Path(arguments.data).resolve())
                 job = client.submit("cifar", data=data, settings=settings)
                 client.wait(job, until={job_pb2.JOB_STATE_RUNNING})
-                pairs = []
+                process, pairs = psutil.Process(daemon.pid), []
                 for i in range(arguments.pairs):
                     order = (0, WATCHERS) if i % 2 else (WATCHERS, 0)
-                    pairs.append({n: window(home, job.id, arguments.window_s, n) for n in order})
+                    pairs.append({n: window(home, process, job.id, arguments.window_s, n) for n in order})
                 times = step_times(client, job.id)
                 client.wait(client.cancel(job.id))
         finally:
             daemon.terminate()
             daemon.wait()
-    alone = [rate(times, *pair[0]) * arguments.batch_size for pair in pairs]
-    watched = [rate(times, *pair[WATCHERS]) * arguments.batch_size for pair in pairs]
-    ratio = paired_ratio(watched, alone)
+    alone = [rate(times, pair[0]) * arguments.batch_size for pair in pairs]
+    watched = [rate(times, pair[WATCHERS]) * arguments.batch_size for pair in pairs]
     sys.stdout.write(
         json.dumps(
             {
-                "watched_to_alone": round(ratio.value, 4),
-                "interval_95": [round(ratio.low, 4), round(ratio.high, 4)],
-                "pairs": ratio.n,
+                "watched_to_alone": shown(paired_ratio(watched, alone)),
+                "pairs": arguments.pairs,
+                "watchers_cores": shown(median_interval([pair[WATCHERS].watcher_cores for pair in pairs])),
+                "daemon_cores_watched": shown(median_interval([pair[WATCHERS].daemon_cores for pair in pairs])),
+                "daemon_cores_alone": shown(median_interval([pair[0].daemon_cores for pair in pairs])),
                 "images_per_s_alone": [round(value, 1) for value in alone],
                 "images_per_s_watched": [round(value, 1) for value in watched],
             }
