@@ -16,6 +16,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from m1.processor import has_bfloat16
+
 # Cores whose capacities differ by less are of one kind: favoured cores of one design clock a few per cent higher,
 # while a little core has two thirds of a big one's capacity at most.
 _SAME_KIND_RATIO = 0.75
@@ -112,7 +114,8 @@ def linux_topology(root: Path, affinity: frozenset[int], machine: str) -> Topolo
     """
     quota = cgroup_quota_cores(root)
     kinds = tuple(_core_kind(root, name, cpus) for name, cpus in _kinds(root, affinity))
-    return Topology(_cpu_name(root, machine), kinds, _memory_bytes(root), quota, _has_bfloat16(root))
+    bfloat16 = has_bfloat16(_read(root / "proc/cpuinfo"))
+    return Topology(_cpu_name(root, machine), kinds, _memory_bytes(root), quota, bfloat16)
 
 
 def parse_cpu_list(text: str) -> frozenset[int]:
@@ -193,12 +196,6 @@ def _cpu_name(root: Path, machine: str) -> str:
     named = {key.strip(): value.strip() for key, _, value in reversed(pairs)}
     board = _read(root / "sys/firmware/devicetree/base/model").rstrip("\0")
     return named.get("model name") or named.get("Model") or named.get("Hardware") or board or machine
-
-
-def _has_bfloat16(root: Path) -> bool:
-    pairs = (line.partition(":") for line in _read(root / "proc/cpuinfo").splitlines())
-    features = next((value.split() for key, _, value in pairs if key.strip() in ("flags", "Features")), [])
-    return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(features)
 
 
 def _memory_bytes(root: Path) -> int:

@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 import torch
 from m1.jobdir import Profile
+from m1.processor import has_bfloat16
 
 from m1train.device import devices
 
@@ -110,8 +111,6 @@ def _has_bfloat16() -> bool:
         result = ctypes.CDLL(None).sysctlbyname(name, ctypes.byref(found), ctypes.byref(size), None, ctypes.c_size_t(0))
         return result == 0 and found.value == 1
     try:
-        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+        return has_bfloat16(Path("/proc/cpuinfo").read_text(errors="replace"))
     except OSError:
         return False
-    words = next((line.split() for line in lines if line.startswith(("flags", "Features"))), [])
-    return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(words)
