@@ -29,6 +29,7 @@ from pathlib import Path
 import torch
 from m1.jobdir import Profile, checkpoints_path
 from m1.journal import JournalWriter, journal_path
+from m1d.topology import default_threads, read_topology
 from m1train import recipes
 from m1train.checkpoint import State
 from m1train.checkpoint_writer import CheckpointWriter
@@ -62,7 +63,7 @@ def main() -> None:
     parser.add_argument("model", choices=("cifar", "large"))
     parser.add_argument("--checkpoints", type=int, default=5)
     parser.add_argument("--plain", type=int, default=7, help="plain steps before each checkpoint")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--threads", type=int, default=default_threads(read_topology()))
     chosen = parser.parse_args()
     set_up(Profile(threads=chosen.threads))
     with initial_weights(0):
@@ -70,7 +71,7 @@ def main() -> None:
 
     def step(before_optimizer: Callable[[], None] = lambda: None) -> float:
         began = time.perf_counter()
-        loss().backward()
+        loss().backward()  # type: ignore[no-untyped-call]
         before_optimizer()
         optimizer.step()
         optimizer.zero_grad()

@@ -194,15 +194,18 @@ def _training(client: Client, job: job_pb2.Job) -> list[job_pb2.Finding]:
     late, written, ended = [], [], {}
     stalls, durable = [], []
     with closing(_steps(client, job, client.get(job.id).revision + 1)) as steps:
+        reading_since = time.time()
         for _ in range(_CHECKPOINTS):
             for event in itertools.islice(steps, _STEPS_AROUND + 1):
-                late.append(time.time() - seconds(event.time))
-                ended[event.metrics_recorded.step] = seconds(event.time)
+                ended[event.metrics_recorded.step] = at = seconds(event.time)
+                # What came while the checkpoint was made has waited here: its delay is not the daemon's.
+                if at > reading_since:
+                    late.append(time.time() - at)
             began = time.perf_counter()
             step = client.create_checkpoint(job.id).step
             durable.append(time.perf_counter() - began)
+            reading_since = time.time()
             written.append(step)
-            # What came meanwhile has waited here: its delay is not the daemon's.
             while step + 1 not in ended:
                 event = next(steps)
                 ended[event.metrics_recorded.step] = seconds(event.time)

@@ -57,7 +57,7 @@ def bench(
     with session.connect() as client:
         check_idle(client)
         found: list[job_pb2.Finding] = []
-        for part in only or list(Part):
+        for part in dict.fromkeys(only or Part):
             tell(f"measuring: {part.value}")
             found += PARTS[part.value](client, session)
         _put(client, found, out, output)
