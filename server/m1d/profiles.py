@@ -23,9 +23,9 @@ from m1 import typed
 from m1.durable import replace_file
 from m1.jobdir import Profile
 from m1.journal import Finding, Findings
+from m1.power import power_source
 
 from m1d.job import Job
-from m1d.stats import power_source
 from m1d.topology import Topology, default_threads
 
 _log = logging.getLogger(__name__)

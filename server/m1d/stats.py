@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from m1.power import battery
+
 if TYPE_CHECKING:
     import psutil
 
@@ -98,7 +100,7 @@ class StatsSampler:
         now = self._clock()
         cores = self._core_fractions()
         memory = psutil.virtual_memory()
-        on_battery, battery_fraction = _battery()
+        on_battery, battery_fraction = battery()
         return Stats(
             time=now,
             cpu_fraction=sum(cores) / len(cores) if cores else None,
@@ -183,21 +185,3 @@ def _busy_and_total(times: Any) -> tuple[float, float]:
     fields = times._asdict()
     total = sum(fields.values()) - fields.get("guest", 0.0) - fields.get("guest_nice", 0.0)
     return total - fields["idle"] - fields.get("iowait", 0.0), total
-
-
-def power_source() -> str:
-    """Where the power comes from: "mains", "battery" or "unknown"."""
-    on_battery, _ = _battery()
-    return "unknown" if on_battery is None else "battery" if on_battery else "mains"
-
-
-def _battery() -> tuple[bool | None, float | None]:
-    import psutil
-
-    # Not on every platform that psutil is on, and None on a computer without one.
-    read = getattr(psutil, "sensors_battery", None)
-    battery = read() if read else None
-    if battery is None:
-        return None, None
-    plugged = battery.power_plugged
-    return (None if plugged is None else not plugged), battery.percent / 100
