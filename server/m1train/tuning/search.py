@@ -1,16 +1,16 @@
 """The search for the fastest profile: one field after the other, each alternative against the best one so far.
 
-The two are timed in short alternating trials, until the interval of their ratio says which is faster or that it makes
-no difference, or until there have been enough. A winner takes the other's place at once, so a field is measured on what
-was chosen before it, and not every combination is. Looking at an interval again and again makes it a little too narrow;
-what the whole gained is therefore measured anew at the end, by a number of trials that was fixed before.
+The two are timed in short alternating trials, until the interval of their ratio says whether the alternative is a gain
+that is worth it, or until there have been enough. A winner takes the other's place at once, so a field is measured on
+what was chosen before it, and not every combination is. Looking at an interval again and again makes it a little too
+narrow; what the whole gained is therefore measured anew at the end, by a number of trials that was fixed before, and
+taken back unless that interval, too, says that it is a gain.
 
 Nothing here knows torch or the clock.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -19,8 +19,8 @@ from m1.journal import Finding
 from m1.trials import Estimate, median_interval, paired_ratio
 
 LEAST_PAIRS, MOST_PAIRS = 3, 10
-# A difference that is worth neither another trial nor another choice.
-_NO_DIFFERENCE = 0.02
+# How many times as fast as the best one an alternative is at least, if it is worth being chosen.
+_WORTH = 1.02
 # Six are the least that bound a median; where a trial takes very long, there is no time for more than three.
 FINAL_PAIRS, LEAST_FINAL_PAIRS = 7, 3
 # The part of the time that one comparison may take, when it is not clear sooner.
@@ -96,7 +96,7 @@ class Search:
                 self.forget(profile)
                 continue
             self._find(name, value, ratio, note=f"against {_word(against)}")
-            if ratio.low is not None and ratio.low > 1 and ratio.value > 1 + _NO_DIFFERENCE:
+            if _above(ratio, _WORTH):
                 self.forget(self.best)
                 self.best = profile
                 offered = [it for it in self.alternatives(name, self.best) if getattr(it[0], name) not in tried]
@@ -135,10 +135,12 @@ class Search:
                 return (before, after) if number % 2 == 0 else (after, before)
 
     def _confirm(self, start: Profile) -> None:
-        """Measure the first profile against the best one."""
+        """Measure the first profile against the best one, and go back to it if that is not clearly faster."""
         self._begin("the choice against the default" if self.best != start else "the default")
         before: list[float] = []
         after: list[float] = []
+        if self.best != start:
+            self.trial(start, 0)  # it may have been forgotten, and making it again is not what a pair takes
         began, count, number = self.spent_s(), FINAL_PAIRS, 0
         while number < count:
             if self.best == start:
@@ -152,12 +154,18 @@ class Search:
                 affordable = (self.budget_s - began) / (self.spent_s() - began)
                 count = max(LEAST_FINAL_PAIRS, min(FINAL_PAIRS, int(affordable)))
         self._rate("default", "images/s with the default", before)
-        if after:
+        gain = paired_ratio(before, after) if after else None
+        title = "the choice against the default"
+        if gain and _above(gain, 1):
             self._rate("tuned", "images/s with the choice", after)
-            ratio = paired_ratio(before, after)
-            self.findings.append(_finding("factor", "the choice against the default", ratio, "x"))
-        else:
-            self._rate("tuned", "images/s with the choice", before, note="it is the default")
+            self.findings.append(_finding("factor", title, gain, "x"))
+            return
+        if gain:
+            note = "not clearly faster: the default stays"
+            self.findings.append(_finding("taken_back", title, gain, "x", note))
+            self.forget(self.best)
+            self.best = start
+        self._rate("tuned", "images/s with the choice", before, note="it is the default")
 
     def _rate(self, key: str, title: str, seconds: Sequence[float], note: str = "") -> None:
         rate = median_interval([1 / s for s in seconds])
@@ -175,8 +183,11 @@ def _finding(key: str, title: str, found: Estimate | None, unit: str, note: str 
 
 
 def _clear(ratio: Estimate) -> bool:
-    low, high = ratio.low or 0.0, ratio.high or math.inf
-    return low > 1 or high < 1 or (low > 1 - _NO_DIFFERENCE and high < 1 + _NO_DIFFERENCE)
+    return _above(ratio, _WORTH) or (ratio.high is not None and ratio.high < _WORTH)
+
+
+def _above(ratio: Estimate, least: float) -> bool:
+    return ratio.low is not None and ratio.low > least
 
 
 def _key(name: str, value: object) -> str:
