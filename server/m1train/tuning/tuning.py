@@ -18,10 +18,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
-import psutil
 import torch
 from m1.errors import M1Error
 from m1.jobdir import Profile, Want
+from m1.power import power_source
 
 from m1train import device
 from m1train.batches import Batches
@@ -33,7 +33,7 @@ from m1train.randomness import Draw, Stream, initial_weights
 from m1train.recipe import AnyRecipe
 from m1train.steps import Steps
 from m1train.tuning.choices import FIELDS, choices, read_machine
-from m1train.tuning.search import CannotTryError, Search
+from m1train.tuning.search import MOST_PAIRS, CannotTryError, Search
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,6 @@ BUDGET_S = 180.0
 """For all trials together, the making of the candidates included."""
 _TRIAL_S = 0.5
 _MOST_STEPS = 200
-_WARM_UP_STEPS = 2
 _COMPILE_LIMIT_S = 60.0
 _COMPILE_LOOK_S = 0.5
 _IMAGES, _CLASSES = 256, 10
@@ -64,7 +63,7 @@ class Tuning:
         """See m1train.measurement.Measurement."""
         machine = read_machine(self._start)
         trials = _Trials(self._recipe, desk)
-        power = _power()
+        power = power_source()
 
         def alternatives(name: str, now: Profile) -> list[tuple[Profile, str]]:
             found = [(choice.profile, choice.problem) for choice in choices(name, now, machine)]
@@ -97,7 +96,7 @@ class Tuning:
             trials.close()
         conditions = {
             "torch": importlib.metadata.version("torch"),
-            "power": power if power == _power() else "unknown",
+            "power": power if power == power_source() else "unknown",
         }
         desk.found(search.chosen(), search.best, conditions)
         desk.part_done({"tune/images_per_s": trials.rates[search.best]})
@@ -182,31 +181,43 @@ class _Trials:
             group["initial_lr"] = 0.0
         steps = Steps(self._recipe, place, model, optimizer, self._batches)
         try:
-            for _ in range(_WARM_UP_STEPS):
-                step_s = self._timed(steps, profile, 0, 1) * self._batch_size
+            step_s = self._timed(steps, profile, 0, 1) * self._batch_size
+            if not self._n_steps:
+                total = self._recipe.config.epochs * self._batches.steps_per_epoch
+                self._n_steps = max(1, min(round(_TRIAL_S / step_s), _MOST_STEPS, total - 1))
+            for step in self._unlike() if profile.compile else ():
+                steps.train(step)
+            steps.rest()
         except BaseException:
             steps.close()
             raise
-        if not self._n_steps:
-            total = self._recipe.config.epochs * self._batches.steps_per_epoch
-            self._n_steps = max(1, min(round(_TRIAL_S / step_s), _MOST_STEPS, total - 1))
         return steps
 
+    def _unlike(self) -> list[int]:
+        """A step of each epoch that trials train in: a recipe may have images of another size there."""
+        firsts = [self._place(number) for number in range(MOST_PAIRS)]
+        trained = sorted({step for first in firsts for step in range(first, first + 1 + self._n_steps)})
+        return list({step // self._batches.steps_per_epoch: step for step in trained}.values())
+
     def _timed(self, steps: Steps, profile: Profile, first: int, n: int) -> float:
-        """The seconds that an image takes, in n steps."""
-        if profile.prefetch:  # until what is prepared ahead is ahead
-            steps.train(first)
-            first += 1
+        """The seconds that an image takes, in the n steps after the first one."""
+        steps.train(first)  # the caches warm, the epoch in its order, and ahead what is prepared ahead
+        _finish(profile)
         began = time.perf_counter()
-        for step in range(first, first + n):
+        for step in range(first + 1, first + 1 + n):
             steps.train(step)
-        if profile.device == "cuda":
-            torch.cuda.synchronize()
-        elif profile.device == "mps":
-            torch.mps.synchronize()
+        _finish(profile)
         seconds = time.perf_counter() - began
         steps.rest()
         return seconds / (n * self._batch_size)
+
+
+def _finish(profile: Profile) -> None:
+    """Return when the device has done all that it was given."""
+    if profile.device == "cuda":
+        torch.cuda.synchronize()
+    elif profile.device == "mps":
+        torch.mps.synchronize()
 
 
 @contextlib.contextmanager
@@ -240,11 +251,6 @@ def _compile_limit(control: Control) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-
-
-def _power() -> str:
-    battery = psutil.sensors_battery()
-    return "unknown" if battery is None else "mains" if battery.power_plugged else "battery"
 
 
 def _words(error: Exception) -> str:
