@@ -53,7 +53,7 @@ class Batches:
 
 @dataclass(frozen=True)
 class Inputs:
-    """A batch as the model takes it: inputs [B, 3, H, W] and labels [B], on the device."""
+    """A batch as the model takes it: inputs [B, 3, H, W] and labels [B], still on the CPU."""
 
     inputs: Tensor
     labels: Tensor
@@ -63,7 +63,8 @@ class Inputs:
 class Feed:
     """The inputs of every step, some of them prepared ahead, in a thread, while another step trains.
 
-    What is prepared is a pure function of the step, so it is the same by whomever and whenever it is prepared.
+    What is prepared is a pure function of the step, so it is the same by whomever and whenever it is prepared. It is
+    prepared on the CPU: a GPU is the training's thread's alone.
     """
 
     def __init__(self, prepare: Callable[[int], Inputs], ahead: int, end: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import platform
 import sys
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ class Device:
     memory_format: torch.memory_format
     profile: Profile
     notice: str = ""
-    """A sentence for the person, when it is not quite what the profile asked for."""
+    """A sentence for the person, when it is not quite what the profile asked for, or less than a CPU promises."""
 
     def model(self, model: torch.nn.Module) -> torch.nn.Module:
         """The model, in place."""
@@ -42,8 +43,10 @@ class Device:
 
     def optimizer(self, optimizer: Optimizer) -> Optimizer:
         """The optimizer, with one kernel for its whole step where it has one and the profile wants it."""
+        # One that is made with a state (Adagrad) has put it where the kernel that it was made for wants it.
+        settled = bool(optimizer.state) and self.device.type != "cpu"
         for group in optimizer.param_groups:
-            if "fused" in group and group["fused"] is not False:
+            if not settled and "fused" in group and group["fused"] is not False:
                 group["fused"] = self.profile.fused or None
             group["initial_lr"] = group["lr"]
         return optimizer
@@ -57,12 +60,19 @@ class Device:
         """What the loss is multiplied by before the backward pass, and the gradients are divided by after it."""
         return _FLOAT16_LOSS_SCALE if self.dtype is torch.float16 else 1.0
 
+    def laid_out(self, images: Tensor) -> Tensor:
+        """A batch of images [B, C, H, W] in the memory format, where it is: what a thread may do beside the training's.
+
+        Two threads that bring something to a GPU at once end the process on mps (pytorch#197805).
+        """
+        return images.contiguous(memory_format=self.memory_format)
+
     def inputs(self, images: Tensor) -> Tensor:
-        """A batch of images [B, C, H, W], in place."""
-        return images.to(self.device).contiguous(memory_format=self.memory_format)
+        """A batch of images [B, C, H, W], in place; for the training's thread."""
+        return self.laid_out(images).to(self.device)
 
     def labels(self, labels: Tensor) -> Tensor:
-        """A batch of labels [B], in place."""
+        """A batch of labels [B], in place; for the training's thread."""
         return labels.to(self.device)
 
     def autocast(self) -> contextlib.AbstractContextManager[object]:
@@ -101,17 +111,29 @@ def place(profile: Profile) -> Device:
         message = 'the profile\'s dtype="float16" is not sound on a CPU'
         hint = "take float32 or bfloat16"
         raise M1Error(Reason.INVALID_ARGUMENT, message, hint, field="profile.dtype", value=profile.dtype)
-    memory_format, notice = _MEMORY_FORMATS[profile.memory_format], ""
+    memory_format, notices = _MEMORY_FORMATS[profile.memory_format], []
     if profile.device == "mps" and memory_format is torch.channels_last:
         # BatchNorm's backward gives wrong gradients there (pytorch#175189).
-        memory_format, notice = torch.contiguous_format, "channels_last is wrong on mps: trained in contiguous memory"
-    return Device(torch.device(profile.device), _DTYPES[profile.dtype], memory_format, profile, notice)
+        memory_format = torch.contiguous_format
+        notices.append("channels_last is wrong on mps: trained in contiguous memory")
+    if profile.device != "cpu":
+        notices.append(f"a resume on {profile.device} is not proven exact, bit for bit: only on a CPU it is")
+    return Device(torch.device(profile.device), _DTYPES[profile.dtype], memory_format, profile, "; ".join(notices))
 
 
 def switch(profile: Profile) -> None:
     """Set what of a profile is the whole process's, and may be changed between two steps."""
     torch.set_num_threads(profile.threads)
     torch.backends.nnpack.set_flags(profile.nnpack)  # type: ignore[no-untyped-call]
+    on_cuda = profile.device == "cuda"
+    if on_cuda:
+        # Read when cuBLAS starts; without it the order of its sums is not fixed (cuBLAS, "Results reproducibility").
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.backends.cudnn.deterministic = on_cuda
+    torch.backends.cudnn.benchmark = False
+    if torch.are_deterministic_algorithms_enabled() != on_cuda:  # to ask for it costs an import
+        # What has no such algorithm is named in a warning, and computed all the same.
+        torch.use_deterministic_algorithms(on_cuda, warn_only=on_cuda)
 
 
 def devices() -> list[str]:

@@ -76,11 +76,12 @@ class Steps:
         with watch.step():
             with watch.phase("data"):
                 batch = self._feed.take(step)
+                inputs, labels = self._device.inputs(batch.inputs), self._device.labels(batch.labels)
             with watch.phase("forward"):
                 set_generators(self._recipe.config.seed, step)
                 with self._device.autocast():
-                    logits = self._recipe.training_logits(self._compiled, batch.inputs, batch.draw)
-                    loss = self._recipe.loss(logits, batch.labels)
+                    logits = self._recipe.training_logits(self._compiled, inputs, batch.draw)
+                    loss = self._recipe.loss(logits, labels)
                 loss_value = _finite("loss", loss, step)
             with watch.phase("backward"):
                 (loss * scale if scale != 1 else loss).backward()  # type: ignore[no-untyped-call]
@@ -94,13 +95,13 @@ class Steps:
                 self._recipe.set_rates(self._optimizer, moment)
                 self._optimizer.step()
                 self._optimizer.zero_grad()
-        watch.images(len(batch.labels))
-        return Trained(loss_value, norm_value, self._optimizer.param_groups[0]["lr"], logits, batch.labels)
+        watch.images(len(labels))
+        return Trained(loss_value, norm_value, self._optimizer.param_groups[0]["lr"], logits, labels)
 
     def _prepare(self, step: int) -> Inputs:
         batch = self._batches.batch(*divmod(step, self._batches.steps_per_epoch))
-        inputs = self._device.inputs(self._recipe.training_inputs(batch.images, batch.draw))
-        return Inputs(inputs, self._device.labels(batch.labels), batch.draw)
+        inputs = self._device.laid_out(self._recipe.training_inputs(batch.images, batch.draw))
+        return Inputs(inputs, batch.labels, batch.draw)
 
 
 def _finite(what: str, value: Tensor, step: int) -> float:

@@ -79,9 +79,11 @@ def restore(model: nn.Module, optimizer: Optimizer, weights: Tensors, optimizer_
         if name not in parameters:
             raise BadCheckpointError(f'its optimizer knows a parameter "{name}" that the model has not')
         parameter = parameters[name]
-        if stored.ndim == 0:  # a counter: beside the parameter only where the optimizer is fused
-            device = parameter.device if by_reference[id(parameter)].get("fused") else torch.device("cpu")
-            optimizer.state[parameter][key] = stored.to(device, copy=True)
+        if stored.ndim == 0:
+            # A counter is beside the parameter only where the optimizer is fused; the moments of a scalar always are.
+            counts = key == "step" or parameter.ndim > 0
+            on_cpu = counts and not by_reference[id(parameter)].get("fused")
+            optimizer.state[parameter][key] = stored.to("cpu" if on_cpu else parameter.device, copy=True)
         else:
             _check(full_name, stored, parameter)
             optimizer.state[parameter][key] = torch.empty_like(parameter, requires_grad=False).copy_(stored)

@@ -1,0 +1,153 @@
+"""The profile as torch takes it. The `meta` device stands for a GPU: it computes nothing, and is another device."""
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+import torch
+from m1.jobdir import Profile
+from m1train import device
+from m1train.batches import Batches
+from m1train.dataset.cache import Split
+from m1train.device import Device
+from m1train.recipes.cifar import CifarConfig
+from m1train.recipes.cifar_network import Cifar
+from m1train.steps import Steps
+from m1train.training_state import Snapshot, restore
+from torch import Tensor, nn
+from torch.optim import SGD, Adagrad, AdamW, NAdam, Optimizer, RMSprop
+
+
+class Scaled(nn.Module):
+    """A vector and a scalar, as CLIP's logit scale is one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.vector = nn.Parameter(torch.ones(3))
+        self.scale = nn.Parameter(torch.tensor(2.0))
+
+
+def elsewhere(**profile: object) -> Device:
+    return Device(torch.device("meta"), torch.float32, torch.channels_last, Profile(**profile))  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Watched(Device):
+    """Says which threads bring something to the device."""
+
+    seen: list[str] = field(default_factory=list)
+
+    def inputs(self, images: Tensor) -> Tensor:
+        self.seen.append(threading.current_thread().name)
+        return super().inputs(images)
+
+    def labels(self, labels: Tensor) -> Tensor:
+        self.seen.append(threading.current_thread().name)
+        return super().labels(labels)
+
+
+def test_batches_are_brought_to_the_device_by_the_training_s_thread_alone() -> None:
+    profile = Profile(prefetch=1)
+    at = Watched(torch.device("cpu"), torch.float32, torch.channels_last, profile)
+    recipe = Cifar(CifarConfig(batch_size=4, epochs=1))
+    model = at.model(recipe.model(2))
+    split = Split(np.zeros((8, 32, 32, 3), np.uint8), np.arange(8, dtype=np.int64) % 2)
+    optimizer = at.optimizer(recipe.optimizer(model))
+    steps = Steps(recipe, at, model, optimizer, Batches(split, np.arange(8), 4, 0))
+    try:
+        for step in range(2):
+            steps.train(step)
+    finally:
+        steps.close()
+    assert at.seen == [threading.current_thread().name] * 4
+
+
+def test_images_that_are_laid_out_keep_their_layout_on_the_device() -> None:
+    at = elsewhere()
+    ready = at.laid_out(torch.zeros(2, 3, 8, 8))
+    assert ready.device.type == "cpu"
+    assert at.laid_out(ready) is ready, "a second time it costs nothing"
+    moved = at.inputs(ready)
+    assert (moved.device.type, moved.stride()) == ("meta", ready.stride())
+
+
+def test_only_an_optimizer_that_has_no_state_yet_is_fused_on_a_gpu() -> None:
+    on_gpu, model = elsewhere(), Scaled().to("meta")
+    assert on_gpu.optimizer(AdamW(model.parameters())).param_groups[0]["fused"] is True
+    adagrad = on_gpu.optimizer(Adagrad(model.parameters()))
+    assert adagrad.param_groups[0]["fused"] is None
+    assert {state["step"].device.type for state in adagrad.state.values()} == {"cpu"}
+    on_cpu = device.place(Profile())
+    assert on_cpu.optimizer(Adagrad(Scaled().parameters())).param_groups[0]["fused"] is True
+
+
+@pytest.mark.parametrize(("make", "counters_on"), [(RMSprop, "cpu"), (NAdam, "cpu"), (AdamW, "meta"), (Adagrad, "cpu")])
+def test_moments_come_back_beside_their_parameters_a_scalar_s_too(
+    make: Callable[[Iterator[nn.Parameter]], Optimizer], counters_on: str
+) -> None:
+    trained = Scaled()
+    optimizer = make(trained.parameters())
+    (trained.vector.sum() * trained.scale).backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    weights, moments = Snapshot(trained, optimizer).tensors()
+
+    model = Scaled().to("meta")
+    there = elsewhere().optimizer(make(model.parameters()))
+    restore(model, there, weights, moments)
+    for parameter in (model.vector, model.scale):
+        state = there.state[parameter]
+        assert state["step"].device.type == counters_on
+        moments_on = {key: t.device.type for key, t in state.items() if key not in {"step", "mu_product"}}
+        assert set(moments_on.values()) == {"meta"}, moments_on
+
+
+def test_sgd_has_no_counters_and_its_momentum_comes_back() -> None:
+    trained = Scaled()
+    optimizer = SGD(trained.parameters(), lr=0.1, momentum=0.9)
+    (trained.vector.sum() * trained.scale).backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    weights, moments = Snapshot(trained, optimizer).tensors()
+    model = Scaled().to("meta")
+    there = elsewhere(fused=False).optimizer(SGD(model.parameters(), lr=0.1, momentum=0.9))
+    restore(model, there, weights, moments)
+    assert there.state[model.scale]["momentum_buffer"].device.type == "meta"
+
+
+@pytest.fixture
+def switched_back(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    threads = torch.get_num_threads()
+    yield
+    device.switch(Profile(threads=threads))
+    os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
+
+
+def set_now() -> Sequence[object]:
+    return (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+        torch.backends.cudnn.deterministic,
+        torch.backends.cudnn.benchmark,
+        os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
+    )
+
+
+@pytest.mark.usefixtures("switched_back")
+def test_cuda_is_asked_for_its_deterministic_algorithms_and_the_cpu_is_left_as_it_is() -> None:
+    device.switch(Profile())
+    assert set_now() == (False, False, False, False, None)
+    device.switch(Profile(device="cuda"))
+    assert set_now() == (True, True, True, False, ":4096:8")
+
+
+def test_a_gpu_says_that_a_resume_is_not_proven_exact_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "devices", lambda: ["cpu", "mps", "cuda"])
+    assert device.place(Profile()).notice == ""
+    assert "a resume on cuda is not proven exact" in device.place(Profile(device="cuda")).notice
+    on_mps = device.place(Profile(device="mps"))
+    assert on_mps.memory_format is torch.contiguous_format
+    assert "channels_last is wrong on mps" in on_mps.notice
+    assert "a resume on mps is not proven exact" in on_mps.notice
