@@ -168,7 +168,9 @@ def _profile(request: Request, seed: Seed | None, recipe: Recipe, profiles: Prof
         file_sha256 = request.file.sha256 if request.file else ""
         device = str(request.profile.get("device", ""))
         default = profiles.default(recipe.name, file_sha256, device, bfloat16=recipe.bfloat16)
-    profile = check_profile({**(seed.profile if seed else {}), **request.profile}, default)
+    if seed:
+        default = replace(default, **seed.profile)  # type: ignore[arg-type]
+    profile = check_profile(request.profile, default)
     given = f"; {', '.join(sorted(request.profile))} as given" if request.profile else ""
     return replace(profile, origin=profile.origin + given)
 
@@ -243,7 +245,7 @@ def check_name(name: str) -> None:
 
 
 def check_profile(given: Mapping[str, str | int], default: Profile) -> Profile:
-    """The machine's default with what was asked for in its place.
+    """The default, the machine's or a seed's, with what was asked for in its place.
 
     Raises:
         M1Error: INVALID_ARGUMENT.

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 from harness import RunningDaemon
 from m1.errors import ExitCode, M1Error, Reason
+from m1.jobdir import Profile
 from m1.v1 import job_pb2
-from m1d.submission import has_cuda
+from m1d.profiles import Profiles
+from m1d.recipes import Recipe
+from m1d.seeding import Seed
+from m1d.submission import Request, _profile, has_cuda
+from m1d.topology import CoreKind, Topology
 
 
 def refused(daemon: RunningDaemon, call: Callable[[], object]) -> M1Error:
@@ -92,6 +98,22 @@ def test_a_profile_that_is_not_possible_is_refused(daemon: RunningDaemon, profil
     error = refused(daemon, lambda: daemon.client.submit("cifar", data="digits", profile=profile))
     assert error.exit_code is ExitCode.USAGE
     assert word in str(error)
+
+
+def test_a_checkpoint_of_a_cpu_goes_on_on_mps_in_contiguous_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.platform", "darwin")
+    profiles = Profiles(tmp_path, Topology("Apple M1", (CoreKind("performance", 4, 4),), 2**34), dict)
+    seed = Seed(tmp_path, 5, "cifar", "digits", {}, asdict(Profile(threads=2)))
+    asked = Request("", "cifar", "", {}, {"device": "mps"}, 0, None, "j1@5", "")
+
+    found = _profile(asked, seed, Recipe("cifar", "", "digits", []), profiles)
+    assert (found.device, found.memory_format, found.threads) == ("mps", "contiguous", 2)
+
+    both = replace(asked, profile={"device": "mps", "memory_format": "channels_last"})
+    with pytest.raises(M1Error, match="use contiguous"):
+        _profile(both, seed, Recipe("cifar", "", "digits", []), profiles)
 
 
 def test_a_gpu_is_seen_by_what_its_driver_makes(tmp_path: Path) -> None:
