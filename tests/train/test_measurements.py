@@ -8,6 +8,7 @@ from m1.jobdir import Profile, Spec, Want, write_spec
 from m1.journal import Continued, Finding, Findings, Held, Metrics, Record, read_journal
 from m1train.measurements.claims import Trials
 from m1train.measurements.declared import CLAIMS
+from m1train.measurements.engine import findings as engine_findings
 from training_process import Job, ended, exited, is_a
 
 # What is enough for some of the works, for the largest of them too, and what is not enough for torch.
@@ -123,3 +124,15 @@ def test_the_engine_is_timed_beside_the_plain_script(tmp_path: Path) -> None:
     found = findings(records)
     assert {"engine/plain", "engine/float32", "engine/bfloat16"} <= set(found)
     assert all(finding.value and finding.n == 2 for finding in found.values())
+
+
+@pytest.mark.parametrize(("device", "has_goal"), [("cpu", True), ("mps", False)])
+def test_the_engine_has_a_goal_over_the_plain_script_only_on_the_same_device(device: str, has_goal: bool) -> None:
+    ways = ("plain", "memory_float32", "memory_bfloat16", "float32", "bfloat16")
+    found = {finding.key: finding for finding in engine_findings({way: [1.0, 2.0] for way in ways}, device)}
+    assert ("goal" in found["engine/float32_over_memory_float32"].note) is True
+    for way in ("float32", "bfloat16"):
+        over_plain = found[f"engine/{way}_over_plain"]
+        assert over_plain.note.startswith("goal: ") is has_goal
+        assert (f"on {device}, over" in over_plain.title) is not has_goal
+    assert ("on cpu" in found["engine/plain"].title) is not has_goal

@@ -2,14 +2,15 @@
 
 The loop is the real one (m1train.loop), on a scratch directory: batches prepared as the profile says, augmentation,
 the journal with its metrics, and a look at what the daemon wants before each step. Not in its turns: validation and
-checkpoints. All ways train on scikit-learn's digits, drawn up to 32 x 32.
+checkpoints. All ways train on scikit-learn's digits, drawn up to 32 x 32. The plain script trains on the CPU, the
+others where the profile says; where that is elsewhere, the titles name it, and a ratio to the plain script has no goal.
 """
 
 from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -112,7 +113,7 @@ class Engine:
                     desk.phase(_TITLES[way])
                     speeds[way].append(self._images_per_s(desk, turn))
                     desk.part_done({f"engine/{way}/images_per_s": speeds[way][-1]})
-                desk.found(_findings(speeds))
+                desk.found(findings(speeds, desk.profile.device))
 
     def _images_per_s(self, desk: Desk, turn: Turn) -> float:
         """The speed of one turn; one that was held is made again."""
@@ -201,17 +202,22 @@ class Engine:
         return turn
 
 
-def _findings(speeds: dict[str, list[float]]) -> list[Finding]:
+def findings(speeds: Mapping[str, Sequence[float]], device: str) -> list[Finding]:
+    """What the images per second of each way's turns say; `device` is where all but the plain script train."""
     found = []
-    for way, title in _TITLES.items():
+    titles = dict(_TITLES)
+    if device != "cpu":
+        titles = {way: f"{title}, on {'cpu' if way == 'plain' else device}" for way, title in _TITLES.items()}
+    for way, title in titles.items():
         speed = median_interval(speeds[way])
         note = _NOTES.get(way, "")
         found.append(
             Finding(f"engine/{way}", title, speed.value, "images/s", speed.low, speed.high, speed.n, note=note)
         )
-    for way, other, note in _RATIOS:
+    for way, other, goal in _RATIOS:
         ratio = paired_ratio(speeds[way], speeds[other])
-        title = f"{_TITLES[way]}, over {_TITLES[other]}"
+        title = f"{titles[way]}, over {titles[other]}"
+        note = f"no goal: {device} beside a CPU" if other == "plain" and device != "cpu" else goal
         key = f"engine/{way}_over_{other}"
         found.append(Finding(key, title, ratio.value, "x", ratio.low, ratio.high, ratio.n, note=note))
     return found
