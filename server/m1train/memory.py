@@ -7,6 +7,7 @@ backward pass, which grows with the batch: measured on a copy of the model with 
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Mapping
 
 import numpy as np
@@ -19,8 +20,11 @@ from torch.optim import Optimizer
 
 from m1train.dataset.cache import Split
 from m1train.device import Device
+from m1train.own_recipe import last_line
 from m1train.randomness import Draw
 from m1train.recipe import AnyRecipe
+
+log = logging.getLogger(__name__)
 
 # A step's peak above what is saved: the gradients of the activations, the augmentation and the kernels' own buffers.
 # On `cifar` it was 1.08 to 1.12 (torch 2.14, 2 threads, float32 and bfloat16, batches of 128, 512 and 2048).
@@ -32,13 +36,22 @@ def check_batch(
 ) -> None:
     """Refuse a batch size with which a step would not fit; a batch has no more than all training images.
 
+    A model that cannot be copied is not estimated.
+
     Raises:
         M1Error: TOO_LARGE, with the estimate and the largest batch that fits.
     """
     if place.device.type == "cuda":
         return  # it has a memory of its own, and fails in time when that is full
     available = psutil.virtual_memory().available
-    per_image, fixed = needed_bytes(recipe, place, model, optimizer, split)
+    try:
+        copied = copy.deepcopy(model)
+    except Exception as error:  # noqa: BLE001 - a model's own code, or torch's: old weight_norm refuses by RuntimeError
+        log.warning(
+            "what a step needs of the memory is not estimated: the model cannot be copied (%s)", last_line(error)
+        )
+        return
+    per_image, fixed = needed_bytes(recipe, place, copied, optimizer, split)
     batch_size: int = recipe.config.batch_size
     estimate = fixed + min(batch_size, n_training) * per_image
     if estimate <= available:
@@ -57,11 +70,13 @@ def check_batch(
 def needed_bytes(
     recipe: AnyRecipe, place: Device, model: nn.Module, optimizer: Optimizer, split: Split
 ) -> tuple[int, int]:
-    """What a step needs for each image of its batch, and besides, without what is allocated already."""
+    """What a step needs for each image of its batch, and besides, without what is allocated already.
+
+    The model is a copy of the one that is trained: its forward pass may change it.
+    """
     images = min(4, len(split.images))
     few, more = images // 2, images
-    copied = copy.deepcopy(model)
-    saved = {n: _saved_bytes(recipe, place, copied, split, n) for n in (few, more)}
+    saved = {n: _saved_bytes(recipe, place, model, split, n) for n in (few, more)}
     per_image = int(_PEAK * max(1, saved[more] - saved[few]) / (more - few))
     learnt = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
     return per_image, learnt + max(0, learnt * _moments(optimizer.defaults) - _state_bytes(optimizer))

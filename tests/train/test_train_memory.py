@@ -92,6 +92,14 @@ def test_a_model_that_leaves_no_room_for_a_batch_is_refused_in_other_words(monke
         memory.check_batch(*made(2), SPLIT, n_training=50_000)
 
 
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+def test_a_model_that_cannot_be_copied_trains_without_an_estimate(caplog: pytest.LogCaptureFixture) -> None:
+    recipe, place, _, _ = made(128)
+    model = nn.Sequential(nn.Flatten(), nn.utils.weight_norm(nn.Linear(3072, 10)))
+    memory.check_batch(recipe, place, model, recipe.optimizer(model), SPLIT, n_training=50_000)
+    assert "not estimated: the model cannot be copied (RuntimeError: Only Tensors created explicitly" in caplog.text
+
+
 def test_a_tuning_refuses_such_a_batch_before_it_trains(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(psutil, "virtual_memory", lambda: Memory(3 * WEIGHTS + 2_000_000))
     profile = Profile(threads=1, memory_format="contiguous")
