@@ -17,6 +17,7 @@ import types
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
@@ -132,22 +133,35 @@ def rehearsed(file: OwnFile, declaration: Declaration, settings: Mapping[str, ob
     Raises:
         M1Error: BAD_RECIPE, or INVALID_SETTING.
     """
-    from m1train.rehearsal import UnfitError, rehearse
+    from m1train.rehearsal import rehearse
 
-    config = resolved(declaration.config, settings)
     recipe = getattr(sys.modules[_MODULE], declaration.name)
+    rehearse(recipe, resolved(declaration.config, settings), partial(_tried, file, recipe))
+
+
+@contextmanager
+def _tried(file: OwnFile, recipe: type[AnyRecipe], doing: str) -> Iterator[None]:
+    """As `OwnFile.blamed`; and what the engine finds unfit is said in its own words."""
+    from m1train.rehearsal import UnfitError
+
     unfit: UnfitError | None = None
-    with file.blamed(f"the first step of {declaration.name} fails", _line_of(file, declaration.name)):
+    with file.blamed(doing, _line_of(file, recipe.__name__)):
         try:
-            rehearse(recipe(config))
+            yield
         except UnfitError as error:
             unfit = error
     if unfit:
-        # The method may be the one that every recipe has; what it gives is then the model's doing.
-        here = (inspect.unwrap(getattr(recipe, method)) for method in (unfit.method, "model"))
-        codes = (found.__code__ for found in here if inspect.isfunction(found))
-        lines = [code.co_firstlineno for code in codes if code.co_filename == str(file.path)]
-        raise file.bad(str(unfit), "put it right and submit it again", lines[0] if lines else None)
+        raise file.bad(str(unfit), unfit.hint, _line_of_unfit(file, recipe, unfit.where))
+
+
+def _line_of_unfit(file: OwnFile, recipe: type[AnyRecipe], where: str) -> int | None:
+    if not hasattr(recipe, where):  # a setting, or the recipe itself
+        return _line_of(file, where) or _line_of(file, recipe.__name__)
+    # The method may be the one that every recipe has; what it gives is then the model's doing.
+    here = (inspect.unwrap(getattr(recipe, method)) for method in (where, "model"))
+    codes = (found.__code__ for found in here if inspect.isfunction(found))
+    lines = [code.co_firstlineno for code in codes if code.co_filename == str(file.path)]
+    return lines[0] if lines else None
 
 
 def _chosen(file: OwnFile, module: types.ModuleType, class_name: str) -> type[AnyRecipe]:

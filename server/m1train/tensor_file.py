@@ -19,7 +19,7 @@ import torch
 from m1.durable import sync
 from torch import Tensor
 
-_NAMES = {
+NAMES = {
     torch.float64: "F64",
     torch.float32: "F32",
     torch.float16: "F16",
@@ -31,6 +31,7 @@ _NAMES = {
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
+"""What can be written, and what the format calls it."""
 # The library's order: the wider types first, so that every tensor lies aligned; then by name.
 _ORDER = ("I64", "F64", "F32", "I32", "BF16", "F16", "I16", "I8", "U8", "BOOL")
 _PIECE_BYTES = 16 * 2**20
@@ -62,12 +63,12 @@ def write_tensors(path: Path, tensors: dict[str, Tensor]) -> Written:
 
 
 def _pieces(tensors: dict[str, Tensor]) -> Iterator[bytes | memoryview]:
-    names = sorted(tensors, key=lambda name: (_ORDER.index(_NAMES[tensors[name].dtype]), name))
+    names = sorted(tensors, key=lambda name: (_ORDER.index(NAMES[tensors[name].dtype]), name))
     header, end = {}, 0
     for name in names:
         tensor = tensors[name]
         begin, end = end, end + tensor.numel() * tensor.element_size()
-        header[name] = {"dtype": _NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
+        header[name] = {"dtype": NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
     yield struct.pack("<Q", len(text)) + text

@@ -24,10 +24,10 @@ from m1d.recipe_files import LIMIT_BYTES, GivenFile
 from m1d.recipes import Recipes
 
 TEMPLATE = files("m1ctl").joinpath("recipe_template.txt").read_text()
-# For the last step of a training, and not the first one.
+# For the last step of a training, and not the first two, which are rehearsed.
 THE_DAEMON_S = """
         import m1.errors as m
-        if at.step: raise m.M1Error(m.Reason.INTERNAL, "I am the daemon")
+        if at.step > 1: raise m.M1Error(m.Reason.INTERNAL, "I am the daemon")
         return 1"""
 SHORT: dict[str, bool | float | str] = {"epochs": 2, "batch_size": 12, "width": 4, "dropout": 0.5}
 
