@@ -34,7 +34,7 @@ class Device:
     memory_format: torch.memory_format
     profile: Profile
     notice: str = ""
-    """A sentence for the person, when it is not quite what the profile asked for, or less than a CPU promises."""
+    """A sentence for the person, when it is not quite what the profile asked for."""
 
     def model(self, model: torch.nn.Module) -> torch.nn.Module:
         """The model, in place."""
@@ -111,14 +111,11 @@ def place(profile: Profile) -> Device:
         message = 'the profile\'s dtype="float16" is not sound on a CPU'
         hint = "take float32 or bfloat16"
         raise M1Error(Reason.INVALID_ARGUMENT, message, hint, field="profile.dtype", value=profile.dtype)
-    memory_format, notices = _MEMORY_FORMATS[profile.memory_format], []
+    memory_format, notice = _MEMORY_FORMATS[profile.memory_format], ""
     if profile.device == "mps" and memory_format is torch.channels_last:
         # BatchNorm's backward gives wrong gradients there (pytorch#175189).
-        memory_format = torch.contiguous_format
-        notices.append("channels_last is wrong on mps: trained in contiguous memory")
-    if profile.device != "cpu":
-        notices.append(f"a resume on {profile.device} is not proven exact, bit for bit: only on a CPU it is")
-    return Device(torch.device(profile.device), _DTYPES[profile.dtype], memory_format, profile, "; ".join(notices))
+        memory_format, notice = torch.contiguous_format, "channels_last is wrong on mps: trained in contiguous memory"
+    return Device(torch.device(profile.device), _DTYPES[profile.dtype], memory_format, profile, notice)
 
 
 def switch(profile: Profile) -> None:
@@ -144,6 +141,8 @@ def devices() -> list[str]:
 
 def fingerprint(profile: Profile) -> dict[str, str | int]:
     """What of this machine and its profile affects the bits of what is trained."""
+    # A library chooses its kernels by the processor, so two with the same instructions may differ in a sum's last bit.
+    named = {"processor": _processor(), "gpu": torch.cuda.get_device_name() if profile.device == "cuda" else ""}
     return {
         "torch": torch.__version__,
         "machine": f"{platform.system()} {platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
@@ -152,9 +151,16 @@ def fingerprint(profile: Profile) -> dict[str, str | int]:
         "interop_threads": profile.interop_threads,
         "dtype": profile.dtype,
         "memory_format": profile.memory_format,
+        **{key: name for key, name in named.items() if name},
         # Where they are as they always were, they are not named: checkpoints of earlier versions don't know them.
         **{name: int(getattr(profile, name)) for name in _SWITCHES if getattr(profile, name) != getattr(Profile, name)},
     }
+
+
+def _processor() -> str:
+    """Its name, "AMD EPYC"; empty where this torch does not tell."""
+    capabilities = getattr(torch.cpu, "get_capabilities", dict[str, object])()
+    return str(capabilities.get("cpu_name", ""))
 
 
 def _check(field: str, value: str, known: list[str]) -> None:

@@ -50,6 +50,8 @@ _PROGRESS_INTERVAL_S = 0.1
 _INITIAL_IMAGES = 5000
 # Where a recipe's model computes, and torch with it.
 _WITH_THE_MODEL = {"m1train.memory", "m1train.steps", "m1train.evaluation"}
+# In a fingerprint, these tell nothing where one side lacks them: checkpoints of earlier versions do.
+_NAMES = ("processor", "gpu")
 # Settings that say what is recorded and stored, not what is trained.
 _WITHOUT_EFFECT_ON_BITS = ("metrics_every", "checkpoint_every_epochs", "checkpoint_every_s", "keep_checkpoints")
 
@@ -306,15 +308,21 @@ def _content_fingerprint(declared: Declaration, config: TrainingConfig, dataset:
 
 
 def _differing(before: State, now: Mapping[str, str | int], settings: Mapping[str, Value]) -> list[str]:
-    """Where the resumed training will not be the one that was begun, bit for bit: "threads was 1, is 2"."""
+    """Why the resumed training may not be the one that was begun, bit for bit: "threads was 1, is 2"."""
     old, new = dict[str, object](before.fingerprint), dict[str, object](now)
+    for side, other in ((old, new), (new, old)):
+        for key in _NAMES:
+            if key not in other:
+                side.pop(key, None)
     if before.job and old.get("settings") != new.get("settings"):
         # Both in full: the names say more than a hash.
         for side, values in ((old, before.job.settings), (new, settings)):
             del side["settings"]
             side.update({key: value for key, value in values.items() if key not in _WITHOUT_EFFECT_ON_BITS})
     differing = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
-    return [f"{key} was {_short(old.get(key))}, is {_short(new.get(key))}" for key in differing]
+    words = [f"{key} was {_short(old.get(key))}, is {_short(new.get(key))}" for key in differing]
+    unproven = [f"a resume on {now['device']} is not proven exact"] if now["device"] != "cpu" else []
+    return words + unproven
 
 
 def _short(value: object) -> str:

@@ -11,10 +11,12 @@ import torch
 from m1.jobdir import Profile
 from m1train import device
 from m1train.batches import Batches
+from m1train.checkpoint import State
 from m1train.dataset.cache import Split
 from m1train.device import Device
 from m1train.recipes.cifar import CifarConfig
 from m1train.recipes.cifar_network import Cifar
+from m1train.run import _differing
 from m1train.steps import Steps
 from m1train.training_state import Snapshot, restore
 from torch import Tensor, nn
@@ -143,11 +145,23 @@ def test_cuda_is_asked_for_its_deterministic_algorithms_and_the_cpu_is_left_as_i
     assert set_now() == (True, True, True, False, ":4096:8")
 
 
-def test_a_gpu_says_that_a_resume_is_not_proven_exact_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device, "devices", lambda: ["cpu", "mps", "cuda"])
-    assert device.place(Profile()).notice == ""
-    assert "a resume on cuda is not proven exact" in device.place(Profile(device="cuda")).notice
-    on_mps = device.place(Profile(device="mps"))
-    assert on_mps.memory_format is torch.contiguous_format
-    assert "channels_last is wrong on mps" in on_mps.notice
-    assert "a resume on mps is not proven exact" in on_mps.notice
+def differing(old: dict[str, str | int], new: dict[str, str | int]) -> list[str]:
+    return _differing(State(5, 1, 1, {}, None, old, 0.0), new, {})
+
+
+def test_another_processor_is_a_reason_to_call_a_resume_approximate_and_an_unknown_one_is_none() -> None:
+    now = device.fingerprint(Profile())
+    before = {key: value for key, value in now.items() if key != "processor"}
+    assert differing(now, now) == []
+    assert differing(before, now) == [], "a checkpoint of an earlier version"
+    assert differing(before | {"processor": "Xeon"}, before | {"processor": "EPYC"}) == ["processor was Xeon, is EPYC"]
+
+
+def test_a_resume_on_a_gpu_is_called_approximate_with_the_reason() -> None:
+    cpu = device.fingerprint(Profile())
+    unproven = "a resume on cuda is not proven exact"
+    cuda = cpu | {"device": "cuda", "gpu": "A100"}
+    assert differing(cuda, cuda) == [unproven]
+    assert differing(cuda, cuda | {"gpu": "H100"}) == ["gpu was A100, is H100", unproven]
+    assert differing(cpu, cuda) == ["device was cpu, is cuda", unproven]
+    assert differing(cuda, cpu) == ["device was cuda, is cpu"]
