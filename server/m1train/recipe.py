@@ -8,6 +8,9 @@ and for a number its bounds. Its summary is the first line of its docstring. `m1
 What is random in the augmentation comes in as a Draw: a pure function of seed, epoch and sample. Before each forward
 pass the engine also sets torch's, NumPy's and Python's generators from seed and step, so that whatever a model draws
 from them (torch's own dropout) is the same after a resume.
+
+What a checkpoint holds is the model's and the optimizer's state. Whatever else changes while it trains is lost at a
+resume: a recipe's file is tried for two steps, the second one also as after a resume, and refused when they differ.
 """
 
 from __future__ import annotations
