@@ -17,6 +17,8 @@ from torch.optim import Optimizer
 
 # <sys/qos.h>: QOS_CLASS_USER_INITIATED. Threads inherit the class of the thread that makes them.
 _QOS_CLASS_USER_INITIATED = 0x19
+# <malloc.h> of glibc.
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # Keeps small gradients out of float16's subnormal numbers (Micikevicius et al. 2018). A constant, so that no state of
 # it must be saved; a gradient that overflows by it stops the training as any other that is not finite.
@@ -88,6 +90,7 @@ def set_up(profile: Profile) -> Device:
     """
     device = place(profile)
     _set_quality_of_service()
+    _keep_freed_memory()
     torch.set_num_interop_threads(profile.interop_threads)
     switch(profile)
     return device
@@ -168,6 +171,17 @@ def _check(field: str, value: str, known: list[str]) -> None:
         message = f'the profile\'s {field}="{value}" is unknown'
         hint = f"one of {', '.join(known)}"
         raise M1Error(Reason.INVALID_ARGUMENT, message, hint, field=f"profile.{field}", value=value)
+
+
+def _keep_freed_memory() -> None:
+    """Have glibc keep what is freed for the next step, of blocks of any size.
+
+    Left to itself it gives the large ones back to the system, which zeroes each page again when it is touched.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:  # musl has none
+        mallopt(_M_MMAP_MAX, 0)
+        mallopt(_M_TRIM_THRESHOLD, -1)
 
 
 def _set_quality_of_service() -> None:
