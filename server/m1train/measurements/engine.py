@@ -50,7 +50,7 @@ _TITLES = {
     "bfloat16": "the engine, bfloat16",
 }
 _NOTES = {
-    "plain": "PIL transforms a sample, no workers, contiguous, eager, AdamW's default",
+    "plain": "a process of its own, PIL transforms a sample, no workers, contiguous, eager, AdamW's default",
     "memory_float32": "tensors in memory, nothing augmented or recorded, the profile's memory format and optimizer",
 }
 # Which way is held against which, and what the project has set itself.
@@ -129,18 +129,18 @@ class Engine:
 
     def _turns(self, desk: Desk, scratch: Path, ends: ExitStack) -> dict[str, Turn]:
         at = {dtype: place(replace(desk.profile, dtype=dtype)) for dtype in _DTYPES}
-        turns = {"plain": self._plain(desk)}
+        turns = {"plain": self._plain(desk, ends)}
         turns |= {f"memory_{dtype}": self._in_memory(at[dtype]) for dtype in _DTYPES}
         return turns | {dtype: self._engine(at[dtype], scratch / dtype, ends) for dtype in _DTYPES}
 
-    def _plain(self, desk: Desk) -> Turn:
-        trainer = plain.Trainer(plain.network(), plain.place_of_a_script(desk.profile.threads))
-        batches = plain.endless(plain.loader(plain.Images(*plain.digits()), self._config.batch_size))
+    def _plain(self, desk: Desk, ends: ExitStack) -> Turn:
+        script = plain.Script(desk.profile.threads, self._config.batch_size)
+        ends.callback(script.close)
 
         def turn(watch: _Watch) -> None:
             while True:
                 watch.look()
-                trainer.step(*next(batches))
+                script.step()
 
         return turn
 

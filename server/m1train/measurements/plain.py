@@ -3,11 +3,18 @@
 The same layers, loss, optimizer, clipping and kinds of augmentation, with torchvision's transforms image by image, a
 DataLoader, contiguous memory, float32, eager mode and AdamW's default loop. It draws from the global generators: what
 it trains is timed and thrown away.
+
+`python -m m1train.measurements.plain THREADS BATCH_SIZE` is such a script, as a process of its own: what the engine
+asks of its process, of the allocator of memory among it, is not to help it. It trains a step for each line that it
+reads, and writes a line when it is done.
 """
 
 from __future__ import annotations
 
+import contextlib
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import cache
 
@@ -131,3 +138,44 @@ def tensors(count: int) -> tuple[Tensor, Tensor]:
     images = torch.from_numpy(pixels[:count]).permute(0, 3, 1, 2).float().div_(255)
     mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
     return ((images - mean) / std).contiguous(), torch.tensor(labels[:count])
+
+
+class Script:
+    """The plain script as a process of its own, step by step. Close it."""
+
+    def __init__(self, threads: int, batch_size: int) -> None:
+        command = [sys.executable, "-P", "-m", __name__, str(threads), str(batch_size)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def step(self) -> None:
+        """Have it train a step.
+
+        Raises:
+            ChildProcessError: it has ended.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):  # then it does not answer, either
+            self._process.stdin.write(b"\n")
+            self._process.stdin.flush()
+        if not self._process.stdout.readline():
+            raise ChildProcessError(f"the plain script ended with exit code {self._process.wait()}")
+
+    def close(self) -> None:
+        """End it."""
+        self._process.kill()
+        self._process.communicate()
+
+
+def _serve(threads: int, batch_size: int) -> None:
+    torch.set_num_threads(threads)
+    trainer = Trainer(network(), place_of_a_script(threads))
+    batches = endless(loader(Images(*digits()), batch_size))
+    for _ in sys.stdin:
+        trainer.step(*next(batches))
+        sys.stdout.write("\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    _serve(*map(int, sys.argv[1:]))
