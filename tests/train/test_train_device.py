@@ -1,6 +1,10 @@
 """The profile as torch takes it. The `meta` device stands for a GPU: it computes nothing, and is another device."""
 
 import os
+import platform
+import resource
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -165,3 +169,30 @@ def test_a_resume_on_a_gpu_is_called_approximate_with_the_reason() -> None:
     assert differing(cuda, cuda | {"gpu": "H100"}) == ["gpu was A100, is H100", unproven]
     assert differing(cpu, cuda) == ["device was cpu, is cuda", unproven]
     assert differing(cuda, cpu) == ["device was cuda, is cpu"]
+
+
+FAULTS = """
+import resource, torch
+from m1.jobdir import Profile
+from m1train.device import set_up
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(2**24)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+faults()
+before = faults()
+set_up(Profile())
+faults()
+print(before, faults())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is asked to keep memory")
+def test_a_step_finds_the_memory_of_the_step_before_it() -> None:
+    done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
+    before, after = map(int, done.stdout.split())
+    pages = 2**24 * 4 // resource.getpagesize()
+    assert before > pages // 600, "64 MB were given back to the system, and came back in pages that were touched anew"
+    assert after < pages // 600
