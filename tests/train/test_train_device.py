@@ -184,15 +184,14 @@ def faults():
 faults()
 before = faults()
 set_up(Profile())
-faults()
-print(before, faults())
+print(before, *(faults() for _ in range(20)))
 """
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is asked to keep memory")
 def test_a_step_finds_the_memory_of_the_step_before_it() -> None:
     done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
-    before, after = map(int, done.stdout.split())
+    before, *after = map(int, done.stdout.split())
     pages = 2**24 * 4 // resource.getpagesize()
     assert before > pages // 600, "64 MB were given back to the system, and came back in pages that were touched anew"
-    assert after < pages // 600
+    assert max(after[10:]) < pages // 600, "once there are blocks to take"
