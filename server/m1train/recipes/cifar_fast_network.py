@@ -146,9 +146,9 @@ class CifarFast(Recipe[CifarFastConfig]):
 
     def evaluation_logits(self, model: nn.Module, inputs: Tensor) -> Tensor:
         """The weighted mean over the views."""
-        views = list(itertools.islice(_views(inputs), self.config.views))
+        size, views = self._budget.sizes[-1], list(itertools.islice(_views(inputs), self.config.views))
         total = math.fsum(weight for weight, _ in views)
-        logits = [model(_resized(view, self._budget.test_size)).float() * (weight / total) for weight, view in views]
+        logits = [model(_resized(view, size)).float() * (weight / total) for weight, view in views]
         return torch.stack(logits).sum(0)
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
