@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,9 @@ import pytest
 from harness import LONG, RunningDaemon, make_home, running_daemon
 from m1.datasets import MANIFEST
 from m1.v1 import job_pb2
+
+# A shell that runs the tests in the background has Ctrl-C ignored, and so would have every process that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -259,9 +260,9 @@ def test_the_monitor_draws_on_a_terminal_and_ctrl_c_restores_it(held_daemon: Run
 
 def read_terminal(fd: int, words: str) -> str:
     """What a terminal was sent, up to these words."""
-    shown = b""
+    shown, end = b"", time.monotonic() + PATIENCE_S
     while words not in shown.decode(errors="replace"):
-        assert select.select([fd], [], [], PATIENCE_S)[0], shown
+        assert select.select([fd], [], [], max(0, end - time.monotonic()))[0], shown
         shown += os.read(fd, 65536)
     return shown.decode(errors="replace")
 
