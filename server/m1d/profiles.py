@@ -130,11 +130,13 @@ class Profiles:
 
 def current_conditions() -> Mapping[str, str]:
     """What a tuned profile depends on, and changes without the machine being another one."""
+    import psutil
+
     try:
         torch = importlib.metadata.version("torch")
     except importlib.metadata.PackageNotFoundError:
         torch = "not installed"
-    return {"torch": torch, "power": power_source()}
+    return {"torch": torch, "power": power_source(psutil)}
 
 
 def machine_words(topology: Topology) -> str:

@@ -100,7 +100,7 @@ class StatsSampler:
         now = self._clock()
         cores = self._core_fractions()
         memory = psutil.virtual_memory()
-        on_battery, battery_fraction = battery()
+        on_battery, battery_fraction = battery(psutil)
         return Stats(
             time=now,
             cpu_fraction=sum(cores) / len(cores) if cores else None,

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
+import psutil
 import torch
 from m1.errors import M1Error
 from m1.jobdir import Profile, Want
@@ -63,7 +64,7 @@ class Tuning:
         """See m1train.measurement.Measurement."""
         machine = read_machine(self._start)
         trials = _Trials(self._recipe, desk)
-        power = power_source()
+        power = power_source(psutil)
 
         def alternatives(name: str, now: Profile) -> list[tuple[Profile, str]]:
             found = [(choice.profile, choice.problem) for choice in choices(name, now, machine)]
@@ -96,7 +97,7 @@ class Tuning:
             trials.close()
         conditions = {
             "torch": importlib.metadata.version("torch"),
-            "power": power if power == power_source() else "unknown",
+            "power": power if power == power_source(psutil) else "unknown",
         }
         desk.found(search.chosen(), search.best, conditions)
         desk.part_done({"tune/images_per_s": trials.rates[search.best]})
