@@ -120,11 +120,12 @@ def test_a_bad_file_is_refused_with_its_line_and_leaves_nothing(daemon: RunningD
 
 
 def test_a_file_that_never_ends_is_killed(tmp_path: Path) -> None:
-    content = b"import os, time\nopen('pid', 'w').write(str(os.getpid()))\ntime.sleep(1000)\n"
+    before = set(psutil.Process().children())
     recipes = Recipes(tmp_path, limit_s=2.0)
     with pytest.raises(M1Error, match=r"mine.py: .* took longer than 2 s") as caught:
-        asyncio.run(recipes.of_file(GivenFile("mine.py", "", content), {}))
+        asyncio.run(recipes.of_file(GivenFile("mine.py", "", b"import signal\nsignal.pause()\n"), {}))
     assert caught.value.reason is Reason.BAD_RECIPE
+    assert set(psutil.Process().children()) <= before
     assert list(tmp_path.iterdir()) == []
 
 

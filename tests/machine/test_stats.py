@@ -68,7 +68,7 @@ def test_two_samplers_do_not_disturb_each_other(tmp_path: Path) -> None:
 def test_a_training_process_is_measured_in_cores(tmp_path: Path, busy_process: subprocess.Popen[bytes]) -> None:
     sampler = StatsSampler(tmp_path)
     first = sampler.sample(("7", busy_process.pid)).training
-    time.sleep(0.5)  # the interval that is measured
+    use_some_cpu(0.5)
     second = sampler.sample(("7", busy_process.pid)).training
 
     assert first is not None

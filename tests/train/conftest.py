@@ -37,6 +37,14 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """An empty cache of data sets."""
+    path = tmp_path / "cache"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
 def own_images(tmp_path: Path) -> Path:
     """A folder of a test's own, to break."""
     return write_images(tmp_path / "own", train=3, test=1)
