@@ -29,14 +29,14 @@ from pathlib import Path
 import torch
 from m1.jobdir import Profile, checkpoints_path
 from m1.journal import JournalWriter, journal_path
-from m1d.topology import default_threads, read_topology
-from m1train import recipes
-from m1train.checkpoint import State
-from m1train.checkpoint_writer import CheckpointWriter
-from m1train.device import set_up
-from m1train.journal import Journal
+from m1d.machine.topology import default_threads, read_topology
+from m1train import catalogue as recipes
+from m1train.checkpoints.files import State
+from m1train.checkpoints.snapshot import Snapshot
+from m1train.checkpoints.writer import CheckpointWriter
+from m1train.engine.device import set_up
+from m1train.job.journal import Journal
 from m1train.randomness import initial_weights
-from m1train.training_state import Snapshot
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 

@@ -22,8 +22,8 @@ from pathlib import Path
 from m1.jobdir import Profile
 from m1.paths import Home
 from m1ctl import connect
-from m1d.job import Job
-from m1d.states import JobState
+from m1d.jobs.job import Job
+from m1d.jobs.states import JobState
 from m1d.store import Store
 
 JOBS, SERIES_STEPS, LONG_STEPS = 10_000, 900, 1_000_000

@@ -26,7 +26,7 @@ import psutil
 from m1.trials import Estimate, median_interval, paired_ratio
 from m1.v1 import event_pb2, job_pb2
 from m1ctl import connect
-from m1ctl.client import Client
+from m1ctl.sdk.client import Client
 
 WATCHERS = 4
 SETTLE_S = 2.0

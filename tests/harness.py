@@ -19,7 +19,7 @@ from m1.jobdir import lock_path
 from m1.journal import JournalWriter, journal_path
 from m1.paths import Home
 from m1.v1 import job_pb2
-from m1ctl.client import Client, connect
+from m1ctl.sdk.client import Client, connect
 
 # A test waits for what it expects, and gives up after this long; a busy machine with two cores is slow.
 PATIENCE_S = 120.0

@@ -25,8 +25,8 @@ from m1.jobdir import checkpoint_path, checkpoints_path
 from m1.journal import Phase, Plan, Record, journal_path, read_journal
 from m1.paths import Home
 from m1.v1 import checkpoint_pb2, event_pb2, job_pb2, job_pb2_grpc
-from m1ctl.client import Client, connect
-from m1d.states import ACTIVE, TRANSITIONS, JobState
+from m1ctl.sdk.client import Client, connect
+from m1d.jobs.states import ACTIVE, TRANSITIONS, JobState
 
 Settings = Mapping[str, bool | float | str]
 T = TypeVar("T")

@@ -35,8 +35,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 from m1.errors import M1Error, Reason
 from m1.v1 import checkpoint_pb2, event_pb2, job_pb2
-from m1ctl.client import connect
-from m1d.states import ACTIVE, FINAL, JobState
+from m1ctl.sdk.client import connect
+from m1d.jobs.states import ACTIVE, FINAL, JobState
 from proof import (
     WRITING,
     Census,

@@ -10,7 +10,7 @@ from m1.errors import M1Error, Reason
 from m1.paths import Home, home_from_environment
 
 if TYPE_CHECKING:
-    from m1ctl.client import Client
+    from m1ctl.sdk.client import Client
 
 MAX_TIMEOUT_S = 1e7
 """A third of a year: less than what a deadline of gRPC overflows at."""
@@ -31,7 +31,7 @@ class Session:
 
     def connect(self) -> Client:
         """A client of the home's daemon."""
-        from m1ctl.client import DEFAULT_TIMEOUT_S, connect
+        from m1ctl.sdk.client import DEFAULT_TIMEOUT_S, connect
 
         return connect(self.home.root, DEFAULT_TIMEOUT_S if self.timeout_s is None else self.timeout_s)
 

@@ -43,7 +43,7 @@ def main() -> None:
 
 async def _serve(home_override: str | None, *, foreground: bool) -> None:
     from m1d.daemon import Daemon
-    from m1d.logs import configure
+    from m1d.home.logs import configure
 
     os.umask(0o077)
     home = home_from_environment(home_override)

@@ -31,7 +31,6 @@ from m1.v1 import (
     system_pb2_grpc,
 )
 
-from m1d import retention
 from m1d.api.checkpoints import CheckpointService
 from m1d.api.datasets import DatasetService
 from m1d.api.errors import ErrorInterceptor
@@ -40,18 +39,18 @@ from m1d.api.jobs import JobService
 from m1d.api.metrics import MetricService
 from m1d.api.recipes import RecipeService
 from m1d.api.system import SystemService
-from m1d.config import read_config
-from m1d.home import open_home
-from m1d.hub import Hub
-from m1d.live import LiveStats
-from m1d.notify import notify, watchdog_interval_s
-from m1d.profiles import Profiles, current_conditions
-from m1d.recipes import Recipes
-from m1d.store import Store
+from m1d.catalogue.profiles import Profiles, current_conditions
+from m1d.catalogue.recipes import Recipes
+from m1d.events.hub import Hub
+from m1d.home.config import read_config
+from m1d.home.home import open_home
+from m1d.home.notify import notify, watchdog_interval_s
+from m1d.machine.live import LiveStats
+from m1d.machine.topology import read_topology
+from m1d.running.supervisor import Supervisor
+from m1d.store import Store, retention
 from m1d.store.damage import look_for_damage
-from m1d.supervisor import Supervisor
-from m1d.topology import read_topology
-from m1d.verbs import Verbs
+from m1d.verbs.verbs import Verbs
 
 _log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from m1.errors import ExitCode, M1Error, Reason
 
-from m1train.recipes import DECLARATIONS
+from m1train.catalogue import DECLARATIONS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -21,10 +21,10 @@ from m1.journal import Exited, JournalWriter, Metrics, journal_path, read_journa
 from m1.paths import home_from_environment
 from m1.settings import resolve
 
-from m1train import own_recipe
-from m1train.config import Declaration, declared
-from m1train.lock import hold_lock
-from m1train.recipes import DECLARATIONS, declaration
+from m1train.catalogue import DECLARATIONS, declaration
+from m1train.job.lock import hold_lock
+from m1train.task import own_file as own_recipe
+from m1train.task.settings import Declaration, declared
 
 
 def describe() -> int:
@@ -85,9 +85,9 @@ def prepare_data(data_root: str, source: str, name: str) -> int:
         return ExitCode.ERROR
 
     try:
-        from m1train.dataset.cache import read_manifest
-        from m1train.dataset.prepare import prepare
-        from m1train.run import throttled
+        from m1train.attempt.run import throttled
+        from m1train.data.cache import read_manifest
+        from m1train.data.prepare import prepare
 
         manifest = read_manifest(prepare(Path(data_root), source, throttled(progress), name))
         assert manifest is not None
@@ -128,7 +128,7 @@ def train_alone(
     Raises:
         M1Error: why it failed. A directory that was not asked for by name is gone again when nothing was trained.
     """
-    from m1train.dataset.scratch import make_private
+    from m1train.data.scratch import make_private
 
     values = resolve(declared(declaration(recipe).config), settings)
     home = home_from_environment()
@@ -186,7 +186,7 @@ def _train_in(path: Path, spec: Spec) -> Exited:
 
 
 def _attempt(path: Path, spec: Spec, attempt: int | None) -> Exited:
-    from m1train.run import run_attempt
+    from m1train.attempt.run import run_attempt
 
     # stderr is the job's log.
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s")

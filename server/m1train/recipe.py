@@ -24,9 +24,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Optimizer
 
-from m1train.augment import as_floats, mirrored, normalised
-from m1train.config import ConfigT, TrainingConfig, setting
 from m1train.randomness import Draw, Stream
+from m1train.task.classifier.augment import as_floats, mirrored, normalised
+from m1train.task.settings import ConfigT, TrainingConfig, setting
 
 __all__ = ["AnyRecipe", "Draw", "Moment", "Recipe", "Stream", "TrainingConfig", "setting"]
 

@@ -9,9 +9,9 @@ from typing import cast
 
 import pytest
 from m1.errors import ExitCode, M1Error
-from m1ctl.client import Client
 from m1ctl.commands.daemon import check_installed
 from m1ctl.commands.submit import data_source, parse_pairs, parse_profile
+from m1ctl.sdk.client import Client
 from m1ctl.session import reference
 
 EXPECTED_COMMANDS = (
@@ -218,6 +218,6 @@ def test_a_path_is_sent_absolute_and_a_name_as_it_is(
 
 
 def test_a_client_alone_says_how_to_get_the_daemon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("m1ctl.background.is_daemon_installed", lambda: False)
+    monkeypatch.setattr("m1ctl.sdk.background.is_daemon_installed", lambda: False)
     with pytest.raises(M1Error, match=r"only the client: pip install 'm1d\[daemon\]'"):
         check_installed()

@@ -12,9 +12,8 @@ import pytest
 from harness import PATIENCE_S, RunningDaemon
 from m1.errors import ExitCode, M1Error, Reason
 from m1.v1 import event_pb2, job_pb2, system_pb2
-from m1ctl.interrupts import uninterrupted
-from m1ctl.result_files import check_writable, write
-from m1ctl.results import (
+from m1ctl.bench.result_file import check_writable, write
+from m1ctl.bench.results import (
     FORMAT,
     Compared,
     compare,
@@ -24,6 +23,7 @@ from m1ctl.results import (
     read_result,
     to_text,
 )
+from m1ctl.sdk.interrupts import uninterrupted
 
 
 def finding(key: str, value: float | None, low: float | None = None, high: float | None = None) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from m1.errors import ExitCode, M1Error, Reason
 from m1.v1.checkpoint_pb2 import Checkpoint, DownloadCheckpointResponse
-from m1ctl.download import receive
+from m1ctl.sdk.download import receive
 
 WEIGHTS = b"weights" * 1000
 CHECKPOINT = Checkpoint(

@@ -4,7 +4,7 @@ import math
 
 import pytest
 from m1.v1 import job_pb2
-from m1ctl.figures import (
+from m1ctl.views.formatting import (
     epoch_words,
     format_metric,
     metric_words,
@@ -13,7 +13,7 @@ from m1ctl.figures import (
     sparkline,
     train_words,
 )
-from m1ctl.throughput import Throughput
+from m1ctl.views.throughput import Throughput
 
 
 @pytest.mark.parametrize(

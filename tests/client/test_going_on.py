@@ -9,7 +9,7 @@ import pytest
 from m1.errors import M1Error, Reason
 from m1.paths import Home, home_from_environment
 from m1.v1.system_pb2 import GetSystemInfoRequest as SystemInfo
-from m1ctl.connection import Connection, go_on
+from m1ctl.sdk.connection import Connection, go_on
 
 GONE = M1Error(Reason.SHUTTING_DOWN, "the daemon stops")
 

@@ -9,9 +9,9 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from m1.errors import ExitCode
 from m1.v1 import checkpoint_pb2, event_pb2, job_pb2, system_pb2
-from m1ctl.happenings import Watched, stats_words
-from m1ctl.monitor import Monitor, draw
-from m1ctl.watching import end_of
+from m1ctl.views.follow import end_of
+from m1ctl.views.monitor import Monitor, draw
+from m1ctl.views.watched import Watched, stats_words
 from rich.console import Console
 
 NOON = 1_780_000_000
@@ -260,7 +260,7 @@ def test_the_monitor_keeps_events_above_and_steps_in_the_picture() -> None:
 
 
 def test_json_lines_are_one_object_each(capsys: pytest.CaptureFixture[str]) -> None:
-    from m1ctl.watching import JsonLines
+    from m1ctl.views.follow import JsonLines
 
     watched = Watched(a_job())
     response = told(measured(1, 1), measured(2, 2))

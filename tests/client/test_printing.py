@@ -8,8 +8,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from m1.errors import ExitCode, M1Error
 from m1.v1 import job_pb2, metric_pb2, recipe_pb2
 from m1ctl.output import one_line, put, put_json, table, to_json
-from m1ctl.pages import findings_page, job_page, job_table, plain_value, recipe_page, report_page, series_table
-from m1ctl.states import state_from_word, state_word
+from m1ctl.sdk.states import state_from_word, state_word
+from m1ctl.views.pages import findings_page, job_page, job_table, plain_value, recipe_page, report_page, series_table
 
 
 def test_a_table_is_aligned_and_never_cut() -> None:

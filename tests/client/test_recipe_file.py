@@ -9,8 +9,8 @@ import pytest
 from m1.errors import ExitCode, M1Error, Reason
 from m1.v1 import job_pb2
 from m1ctl.commands.recipes import new
-from m1ctl.requests import RECIPE_FILE_LIMIT_BYTES, recipe_named
-from m1d import recipe_files
+from m1ctl.sdk.requests import RECIPE_FILE_LIMIT_BYTES, recipe_named
+from m1d.jobs import recipe_file as recipe_files
 
 
 @pytest.mark.parametrize(

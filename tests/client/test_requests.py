@@ -6,8 +6,8 @@ import pytest
 from m1.errors import ExitCode, M1Error, Reason
 from m1.v1 import job_pb2, metric_pb2
 from m1ctl import connect
-from m1ctl.requests import build, build_settings
-from m1d.submission import PRIORITY_LIMIT, RETRIES_LIMIT
+from m1ctl.sdk.requests import build, build_settings
+from m1d.verbs.submission import PRIORITY_LIMIT, RETRIES_LIMIT
 
 LARGE = 99_999_999_999
 

@@ -15,9 +15,9 @@ from m1.errors import ExitCode, M1Error, Reason
 from m1.jobdir import Profile
 from m1.paths import Home
 from m1.v1 import event_pb2, job_pb2
-from m1d.job import Job
-from m1d.record import notice, tell_state
-from m1d.states import JobState
+from m1d.events.emit import notice, tell_state
+from m1d.jobs.job import Job
+from m1d.jobs.states import JobState
 from m1d.store import Store, StoreDamagedError
 from proof import at_moment, stored_events, submit
 from test_home import one_sentence, serve

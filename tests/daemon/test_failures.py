@@ -20,16 +20,16 @@ from m1.jobdir import Profile
 from m1.journal import Continued, Exited, Metrics, journal_path
 from m1.paths import Home
 from m1.v1 import event_pb2, job_pb2
-from m1d.hub import Hub
-from m1d.job import Process
-from m1d.process import kill, start_mark
-from m1d.profiles import Profiles, current_conditions
-from m1d.states import JobState
+from m1d.catalogue.profiles import Profiles, current_conditions
+from m1d.events.hub import Hub
+from m1d.jobs.job import Process
+from m1d.jobs.states import JobState
+from m1d.machine.topology import read_topology
+from m1d.processes.process import kill, start_mark
+from m1d.running.supervisor import Supervisor
 from m1d.store import Store
-from m1d.submission import Submission
-from m1d.supervisor import Supervisor
-from m1d.topology import read_topology
-from m1d.verbs import Verbs
+from m1d.verbs.submission import Submission
+from m1d.verbs.verbs import Verbs
 from proof import stored_events, submit, training_pids
 from test_home import one_sentence, serve
 

@@ -75,7 +75,7 @@ def test_a_job_that_had_not_begun_trains_on_the_data_in_its_cache(old: RunningDa
 
 
 def test_a_job_may_begin_with_one_of_its_checkpoints(old: RunningDaemon) -> None:
-    from m1ctl.client import recipe_file
+    from m1ctl.sdk.client import recipe_file
 
     job = old.client.submit(
         recipe_file(str(FIXTURES / "recipe-0.1.0.py")), from_checkpoint="paused@165", settings={"epochs": 34}

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from m1.v1 import event_pb2, job_pb2
-from m1d.hub import Hub
+from m1d.events.follow import Batch, follow
+from m1d.events.hub import Hub
+from m1d.events.translate import STORED_KINDS
 from m1d.store import Store
-from m1d.translate import STORED_KINDS
-from m1d.watch import Batch, follow
 
 KINDS = frozenset(STORED_KINDS)
 STATE, METRICS = event_pb2.EVENT_KIND_STATE, event_pb2.EVENT_KIND_METRICS

@@ -12,7 +12,7 @@ import pytest
 from harness import LONG, PATIENCE_S, RunningDaemon, running_daemon
 from m1.errors import M1Error, Reason
 from m1.v1 import event_pb2, job_pb2
-from m1ctl.client import Client
+from m1ctl.sdk.client import Client
 
 RUNNING, HELD, YIELDING = job_pb2.JOB_STATE_RUNNING, job_pb2.JOB_STATE_HELD, job_pb2.JOB_STATE_YIELDING
 PAUSED, QUEUED, STARTING = job_pb2.JOB_STATE_PAUSED, job_pb2.JOB_STATE_QUEUED, job_pb2.JOB_STATE_STARTING

@@ -19,9 +19,9 @@ from m1.jobdir import recipe_path
 from m1.paths import Home
 from m1.v1 import event_pb2, job_pb2, job_pb2_grpc
 from m1ctl import recipe_file
-from m1ctl.requests import build_settings
-from m1d.recipe_files import LIMIT_BYTES, GivenFile
-from m1d.recipes import Recipes
+from m1ctl.sdk.requests import build_settings
+from m1d.catalogue.recipes import Recipes
+from m1d.jobs.recipe_file import LIMIT_BYTES, GivenFile
 
 TEMPLATE = files("m1ctl").joinpath("recipe_template.txt").read_text()
 # For the last step of a training, and not the first two, which are rehearsed.

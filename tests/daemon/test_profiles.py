@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from m1.jobdir import Profile, RecipeFile
 from m1.journal import Finding, Findings
-from m1d.job import Job
-from m1d.profiles import UNTUNED, Profiles, machine_words
-from m1d.topology import CoreKind, Topology
+from m1d.catalogue.profiles import UNTUNED, Profiles, machine_words
+from m1d.jobs.job import Job
+from m1d.machine.topology import CoreKind, Topology
 
 MACHINE = Topology("Apple M1", (CoreKind("performance", 4, 4), CoreKind("efficiency", 4, 4)), 2**34)
 CONDITIONS = {"torch": "2.9.0", "power": "mains"}

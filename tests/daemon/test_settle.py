@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 from m1.jobdir import Profile, Want
 from m1.journal import Exited
-from m1d.job import Job
-from m1d.settle import Ending, Move, settle
-from m1d.states import JobState, check_transition
+from m1d.jobs.job import Job
+from m1d.jobs.states import JobState, check_transition
+from m1d.running.settle import Ending, Move, settle
 
 KILLED = Ending("killed by SIGKILL", watched=True, oom=False)
 QUIET = Ending("exit status 1", watched=True, oom=False)

@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from m1.errors import M1Error, Reason
 from m1.jobdir import Profile
 from m1.v1 import event_pb2
-from m1d.config import Config, read_config
-from m1d.job import Job
-from m1d.retention import forget
-from m1d.states import JobState
+from m1d.events.follow import first_cursor
+from m1d.home.config import Config, read_config
+from m1d.jobs.job import Job
+from m1d.jobs.states import JobState
 from m1d.store import Store
 from m1d.store.migrations import STEPS
-from m1d.watch import first_cursor
+from m1d.store.retention import forget
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 VERSIONS = range(1, len(STEPS) + 1)

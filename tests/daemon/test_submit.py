@@ -12,11 +12,11 @@ from harness import RunningDaemon
 from m1.errors import ExitCode, M1Error, Reason
 from m1.jobdir import Profile
 from m1.v1 import job_pb2
-from m1d.profiles import Profiles
-from m1d.recipes import Recipe
-from m1d.seeding import Seed
-from m1d.submission import Request, _profile, has_cuda
-from m1d.topology import CoreKind, Topology
+from m1d.catalogue.profiles import Profiles
+from m1d.catalogue.recipes import Recipe
+from m1d.jobs.parent import Seed
+from m1d.machine.topology import CoreKind, Topology
+from m1d.verbs.submission import Request, _profile, has_cuda
 
 
 def refused(daemon: RunningDaemon, call: Callable[[], object]) -> M1Error:

@@ -18,7 +18,7 @@ from harness import LONG, PATIENCE_S, RunningDaemon, running_daemon
 from m1 import failpoints
 from m1.errors import M1Error, Reason
 from m1.v1 import checkpoint_pb2, job_pb2
-from m1ctl.client import connect
+from m1ctl.sdk.client import connect
 from proof import Census, Keeper, Watcher, check_checkpoints, check_events, persist, stored_events, submit
 
 RUNNING, HELD, PAUSED = job_pb2.JOB_STATE_RUNNING, job_pb2.JOB_STATE_HELD, job_pb2.JOB_STATE_PAUSED

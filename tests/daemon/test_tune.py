@@ -15,10 +15,10 @@ from m1.jobdir import Profile, read_spec
 from m1.journal import Findings
 from m1.paths import Home
 from m1.v1 import job_pb2
-from m1ctl.states import SUCCEEDED
-from m1d.job import Job
-from m1d.profiles import Profiles, current_conditions
-from m1d.topology import read_topology
+from m1ctl.sdk.states import SUCCEEDED
+from m1d.catalogue.profiles import Profiles, current_conditions
+from m1d.jobs.job import Job
+from m1d.machine.topology import read_topology
 
 GIVEN = {"threads": "1", "dtype": "float32", "fused": "on", "prefetch": "0", "nnpack": "on", "compile": "off"}
 BRIEFLY = ["--set", "batch_size=4", *(word for k, v in GIVEN.items() for word in ("--profile", f"{k}={v}"))]

@@ -15,8 +15,8 @@ from m1.errors import M1Error, Reason, from_rpc_error
 from m1.journal import Notice
 from m1.v1 import event_pb2, job_pb2
 from m1.v1.event_pb2_grpc import EventServiceStub
-from m1ctl.client import Client, connect
-from m1d.hub import CAPACITY_EVENTS
+from m1ctl.sdk.client import Client, connect
+from m1d.events.hub import CAPACITY_EVENTS
 
 STATE = event_pb2.EVENT_KIND_STATE
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from m1d.notify import READY, STOPPING, WATCHDOG, notify, watchdog_interval_s
+from m1d.home.notify import READY, STOPPING, WATCHDOG, notify, watchdog_interval_s
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
-from m1d.stats import Stats, StatsSampler, busy_fraction, thermal_level_reader, thermal_name
+from m1d.machine.stats import Stats, StatsSampler, busy_fraction, thermal_level_reader, thermal_name
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from m1d.topology import (
+from m1d.machine.topology import (
     CoreKind,
     Topology,
     cgroup_quota_cores,

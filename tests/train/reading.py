@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 from m1.errors import M1Error
-from m1train.dataset.cache import Dataset, open_dataset
-from m1train.dataset.prepare import prepare
+from m1train.data.cache import Dataset, open_dataset
+from m1train.data.prepare import prepare
 
 
 def silent(phase: str, done: int, total: int) -> None:

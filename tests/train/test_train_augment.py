@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 import torch
-from m1train.augment import (
+from m1train.randomness import Draw
+from m1train.task.classifier.augment import (
     AugmentationSpread,
     alternately_flipped,
     as_floats,
@@ -14,7 +15,6 @@ from m1train.augment import (
     mirrored,
     normalised,
 )
-from m1train.randomness import Draw
 from torchvision.transforms import functional as reference
 
 N = 64

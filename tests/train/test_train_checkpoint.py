@@ -12,11 +12,11 @@ import pytest
 import torch
 from m1 import durable
 from m1.jobdir import checkpoint_path, checkpoints_path
-from m1train import checkpoint
-from m1train.checkpoint import BadCheckpointError, Best, Origin, State, kept
-from m1train.position import Duty, Position, at_risk, due
-from m1train.tensor_file import write_tensors
-from m1train.training_state import Snapshot, restore
+from m1train.checkpoints import files as checkpoint
+from m1train.checkpoints.files import BadCheckpointError, Best, Origin, State, kept
+from m1train.checkpoints.snapshot import Snapshot, restore
+from m1train.checkpoints.tensor_file import write_tensors
+from m1train.engine.position import Duty, Position, at_risk, due
 from safetensors.torch import save
 
 ORIGIN = Origin("j1", "cifar", "digits", {"lr": 0.001, "seed": 3}, {"threads": 4})

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from m1.errors import M1Error, Reason
-from m1train.dataset import cifar10
+from m1train.data.sources import cifar10
 from reading import read, refused
 
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 from m1.jobdir import Want
-from m1train.config import resolved
 from m1train.randomness import Draw, initial_weights
 from m1train.recipe import Moment
 from m1train.recipes.cifar_fast import BUDGETS, CifarFastConfig
-from m1train.recipes.cifar_fast_network import CifarFast, CifarFastNetwork, whitening_filters
-from m1train.recipes.muon import Muon, orthogonalised
+from m1train.recipes.cifar_fast.muon import Muon, orthogonalised
+from m1train.recipes.cifar_fast.network import CifarFast, CifarFastNetwork, whitening_filters
+from m1train.task.settings import resolved
 from torch.nn import functional
 from training_process import Job, assert_same, trained
 

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from m1.datasets import cached_datasets
 from m1.errors import M1Error, Reason
-from m1train.dataset import cifar10
-from m1train.dataset.prepare import prepare
-from m1train.dataset.sample import MAX_IMAGE_BYTES
-from m1train.dataset.scratch import scratch_directory
+from m1train.data.decode import MAX_IMAGE_BYTES
+from m1train.data.prepare import prepare
+from m1train.data.scratch import scratch_directory
+from m1train.data.sources import cifar10
 from PIL import Image
 from reading import read, refused, silent
 
@@ -389,7 +389,7 @@ def test_prepare_says_its_progress_and_its_error_in_json_lines(root: Path, own_i
 @pytest.mark.parametrize(("raised", "reason"), [("MemoryError", "OUT_OF_MEMORY"), ("AttributeError", "INTERNAL")])
 def test_prepare_says_what_nobody_expected_as_an_error_too(root: Path, raised: str, reason: str) -> None:
     code = (
-        "import m1train.dataset.prepare as p, sys; from m1train.__main__ import main\n"
+        "import m1train.data.prepare as p, sys; from m1train.__main__ import main\n"
         f"def prepare(*_): raise {raised}('odd')\n"
         f"p.prepare = prepare; sys.exit(main(['prepare', '--data-root', {str(root)!r}, '--source', 'digits']))"
     )

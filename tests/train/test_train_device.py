@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 import torch
 from m1.jobdir import Profile
-from m1train import device
-from m1train.batches import Batches
-from m1train.checkpoint import State
-from m1train.dataset.cache import Split
-from m1train.device import Device
+from m1train.attempt.run import _differing
+from m1train.checkpoints.files import State
+from m1train.checkpoints.snapshot import Snapshot, restore
+from m1train.data.cache import Split
+from m1train.engine import device
+from m1train.engine.batches import Batches
+from m1train.engine.device import Device
+from m1train.engine.steps import Steps
 from m1train.recipes.cifar import CifarConfig
-from m1train.recipes.cifar_network import Cifar
-from m1train.run import _differing
-from m1train.steps import Steps
-from m1train.training_state import Snapshot, restore
+from m1train.recipes.cifar.network import Cifar
 from torch import Tensor, nn
 from torch.optim import SGD, Adagrad, AdamW, NAdam, Optimizer, RMSprop
 
@@ -174,7 +174,7 @@ def test_a_resume_on_a_gpu_is_called_approximate_with_the_reason() -> None:
 FAULTS = """
 import resource, torch
 from m1.jobdir import Profile
-from m1train.device import set_up
+from m1train.engine.device import set_up
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -44,7 +44,7 @@ HELD_UP = """
 import sys, threading, time
 from pathlib import Path
 from m1.journal import Metrics, journal_path, read_journal
-from m1train import checkpoint, commands
+from m1train.checkpoints import files as checkpoint, commands
 
 write, journal = checkpoint.write, journal_path(Path(sys.argv[1]), 1)
 

@@ -11,16 +11,16 @@ import torch
 from m1.errors import M1Error, Reason
 from m1.jobdir import Profile
 from m1.journal import Exited, JournalWriter
-from m1d.job import Job
-from m1d.settle import Ending, settle
-from m1d.states import JobState
-from m1train import device, memory
-from m1train.config import TrainingConfig
-from m1train.control import Control
-from m1train.dataset.cache import Split
-from m1train.journal import Journal
-from m1train.measurement import Desk
+from m1d.jobs.job import Job
+from m1d.jobs.states import JobState
+from m1d.running.settle import Ending, settle
+from m1train.data.cache import Split
+from m1train.engine import device, memory
+from m1train.job.control import Control
+from m1train.job.journal import Journal
+from m1train.measurements.context import Desk
 from m1train.recipe import Recipe
+from m1train.task.settings import TrainingConfig
 from m1train.tuning.tuning import Tuning
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer

@@ -1,7 +1,7 @@
 import math
 
 import numpy as np
-from m1train.metrics import accuracy, class_accuracy, confusion_matrix
+from m1train.task.classifier.metrics import accuracy, class_accuracy, confusion_matrix
 
 TRUE = np.array([0, 0, 0, 1, 1, 3])
 PREDICTED = np.array([0, 0, 2, 1, 0, 3])

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 from m1.errors import ExitCode, M1Error, Reason
-from m1train import own_recipe, recipes
-from m1train.own_recipe import OwnFile
-from m1train.rehearsal import rehearse
+from m1train import catalogue as recipes
+from m1train.engine.rehearsal import rehearse
+from m1train.task import own_file as own_recipe
+from m1train.task.own_file import OwnFile
 
 TEMPLATE = files("m1ctl").joinpath("recipe_template.txt").read_text()
 

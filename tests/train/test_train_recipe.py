@@ -8,12 +8,12 @@ import pytest
 import torch
 from m1.errors import M1Error, Reason
 from m1.settings import Setting, resolve
-from m1train import recipes
-from m1train.config import declared, resolved
+from m1train import catalogue as recipes
 from m1train.randomness import Draw, initial_weights
 from m1train.recipe import Moment
 from m1train.recipes.cifar import CifarConfig
-from m1train.recipes.cifar_network import Cifar
+from m1train.recipes.cifar.network import Cifar
+from m1train.task.settings import declared, resolved
 
 DEFAULTS = {
     "epochs": 15,

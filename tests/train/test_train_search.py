@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 from m1.jobdir import Profile
 from m1.journal import Finding
-from m1d.profiles import Tuned
+from m1d.catalogue.profiles import Tuned
 from m1train.tuning.choices import FIELDS, Machine, choices
 from m1train.tuning.search import FINAL_PAIRS, LEAST_PAIRS, MOST_PAIRS, CannotTryError, Search
 

@@ -15,13 +15,13 @@ import torch
 from m1.jobdir import Profile
 from m1.journal import Findings, JournalWriter, read_journal
 from m1.trials import Estimate, median_interval, paired_ratio
-from m1d.profiles import current_conditions
-from m1train.config import TrainingConfig
-from m1train.control import Control
-from m1train.journal import Journal
-from m1train.measurement import Desk
+from m1d.catalogue.profiles import current_conditions
+from m1train.job.control import Control
+from m1train.job.journal import Journal
+from m1train.measurements.context import Desk
 from m1train.randomness import Draw
 from m1train.recipe import Recipe
+from m1train.task.settings import TrainingConfig
 from m1train.tuning import tuning
 from m1train.tuning.search import MOST_PAIRS
 from m1train.tuning.tuning import Tuning

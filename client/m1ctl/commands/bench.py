@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from m1.errors import ExitCode, M1Error
 
-from m1ctl.options import Output
+from m1ctl.commands.options import Output
 from m1ctl.output import Format, put, tell
 from m1ctl.session import check_not_empty, session_of
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from m1.v1 import job_pb2
 
-    from m1ctl.client import Client
+    from m1ctl.sdk.client import Client
 
 app = typer.Typer(help="Measure the project itself, or what rules of thumb claim.", rich_markup_mode=None)
 
@@ -50,7 +50,7 @@ def bench(
     """
     if context.invoked_subcommand:
         return
-    from m1ctl.benchmark import PARTS, check_idle
+    from m1ctl.bench.parts import PARTS, check_idle
 
     _check_out(out)
     session = session_of(context)
@@ -74,8 +74,8 @@ def claims(
 ) -> None:
     """Measure what rules of thumb claim about training, on this machine."""
     from m1ctl.commands.submit import parse_pairs
-    from m1ctl.measuring import MeasuringView
-    from m1ctl.watching import follow_to_the_end
+    from m1ctl.views.follow import follow_to_the_end
+    from m1ctl.views.measurement import MeasuringView
 
     _check_out(out)
     with session_of(context).connect() as client:
@@ -98,8 +98,8 @@ def compare(
     output: Output = Format.text,
 ) -> None:
     """Compare two results that --out or -o json wrote."""
-    from m1ctl.results import compare as compare_results
-    from m1ctl.results import comparison_document, comparison_page, read_result, to_text
+    from m1ctl.bench.results import compare as compare_results
+    from m1ctl.bench.results import comparison_document, comparison_page, read_result, to_text
 
     results = read_result(a), read_result(b)
     rows = compare_results(*results)
@@ -115,7 +115,7 @@ def _check_out(out: str | None) -> None:
     Raises:
         M1Error: INVALID_ARGUMENT.
     """
-    from m1ctl.result_files import check_writable
+    from m1ctl.bench.result_file import check_writable
 
     check_not_empty("out", out, "name a file, or leave --out out")
     if out:
@@ -128,9 +128,9 @@ def _put(client: Client, found: Sequence[job_pb2.Finding], out: str | None, outp
     Raises:
         M1Error: DISK_FULL or INTERNAL, when it is printed.
     """
-    from m1ctl.pages import findings_page
-    from m1ctl.result_files import write
-    from m1ctl.results import document, to_text
+    from m1ctl.bench.result_file import write
+    from m1ctl.bench.results import document, to_text
+    from m1ctl.views.pages import findings_page
 
     now = datetime.datetime.now().astimezone()
     text = to_text(document(found, client.system_info(), client.topology(), now))

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from m1ctl.options import OptionalJob, Output
+from m1ctl.commands.options import OptionalJob, Output
 from m1ctl.output import Format, put, put_json
 from m1ctl.session import reference, session_of
 
@@ -35,7 +35,7 @@ def checkpoints(context: typer.Context, job: OptionalJob = None, output: Output 
     from m1.v1 import checkpoint_pb2
 
     from m1ctl.output import tell
-    from m1ctl.pages import checkpoint_table
+    from m1ctl.views.pages import checkpoint_table
 
     with session_of(context).connect() as client:
         # Resolved once: between two pages an empty JOB could become another one.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from m1.errors import ExitCode, M1Error, Reason
 
-from m1ctl.options import Output
+from m1ctl.commands.options import Output
 from m1ctl.output import Format, put, put_json, tell, tell_error
 from m1ctl.session import session_of
 
@@ -26,7 +26,7 @@ def start(context: typer.Context) -> None:
 
     Returns when it answers.
     """
-    from m1ctl.background import START_TIMEOUT_S, DaemonExitedError, start_daemon
+    from m1ctl.sdk.background import START_TIMEOUT_S, DaemonExitedError, start_daemon
 
     session = session_of(context)
     with session.connect() as client:
@@ -64,7 +64,7 @@ def stop(
     Returns when it has gone. With --yield the running job is checkpointed and taken from the machine first; the next
     daemon goes on with it.
     """
-    from m1ctl.background import Departure
+    from m1ctl.sdk.background import Departure
 
     session = session_of(context)
     with session.connect() as client:
@@ -84,8 +84,8 @@ def stop(
 @app.command()
 def status(context: typer.Context, output: Output = Format.text) -> None:
     """Tell which daemon serves, and what it does."""
-    from m1ctl.pages import daemon_page
-    from m1ctl.states import HOLDING_THE_MACHINE
+    from m1ctl.sdk.states import HOLDING_THE_MACHINE
+    from m1ctl.views.pages import daemon_page
 
     with session_of(context).connect() as client:
         info = client.system_info()
@@ -136,7 +136,7 @@ def check_installed() -> None:
     Raises:
         M1Error: UNSUPPORTED, with the way to get it.
     """
-    from m1ctl.background import is_daemon_installed
+    from m1ctl.sdk.background import is_daemon_installed
 
     if not is_daemon_installed():
         raise M1Error(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from m1ctl.options import Output
+from m1ctl.commands.options import Output
 from m1ctl.output import Format, put, put_json
 from m1ctl.session import check_not_empty, session_of
 
@@ -19,7 +19,7 @@ def list_(context: typer.Context, output: Output = Format.text) -> None:
     """List the built-in data sets and those in the cache."""
     from m1.v1 import dataset_pb2
 
-    from m1ctl.pages import dataset_table
+    from m1ctl.views.pages import dataset_table
 
     with session_of(context).connect() as client:
         datasets = client.datasets()
@@ -46,7 +46,7 @@ def import_(
     """Read images into the daemon's cache under a name."""
     from m1.v1 import dataset_pb2
 
-    from m1ctl.preparing import PrepareView
+    from m1ctl.views.dataset import PrepareView
 
     check_not_empty("name", name, "say what jobs will call the images by")
     check_not_empty("path", path, 'name a folder or a file; the directory you are in is "."')

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from m1.errors import M1Error, Reason
 
-from m1ctl.options import NoWait, OptionalJob, Output, RequiredJob
+from m1ctl.commands.options import NoWait, OptionalJob, Output, RequiredJob
 from m1ctl.output import Format, put, put_bytes, put_json, put_json_line, tell
 from m1ctl.session import reference, session_of
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from m1.v1 import job_pb2
 
-    from m1ctl.client import Client
+    from m1ctl.sdk.client import Client
 
 
 def list_(
@@ -31,8 +31,8 @@ def list_(
     """List the newest jobs, newest first."""
     from m1.v1 import job_pb2
 
-    from m1ctl.pages import job_table
-    from m1ctl.states import state_from_word
+    from m1ctl.sdk.states import state_from_word
+    from m1ctl.views.pages import job_table
 
     states = [state_from_word(word) for word in state or ()]
     with session_of(context).connect() as client:
@@ -51,7 +51,7 @@ def show(context: typer.Context, job: OptionalJob = None, output: Output = Forma
     """Show everything about a job."""
     from m1.v1 import job_pb2
 
-    from m1ctl.pages import job_page
+    from m1ctl.views.pages import job_page
 
     with session_of(context).connect() as client:
         shown = client.get(reference(job))
@@ -102,7 +102,7 @@ def metrics(
     """
     from m1.v1 import job_pb2
 
-    from m1ctl.pages import metric_table, series_table
+    from m1ctl.views.pages import metric_table, series_table
 
     if name is None and job and "/" in job:
         job, name = None, job
@@ -137,7 +137,7 @@ def pause(
     """
     from m1.v1 import job_pb2
 
-    from m1ctl.states import FINAL, job_title, state_word
+    from m1ctl.sdk.states import FINAL, job_title, state_word
 
     session = session_of(context)
     # A yield of somebody else ends a hold.
@@ -176,7 +176,7 @@ def cancel(
     """
     from m1.v1 import job_pb2
 
-    from m1ctl.states import CANCELLED, FINAL, job_title, state_word
+    from m1ctl.sdk.states import CANCELLED, FINAL, job_title, state_word
 
     session = session_of(context)
     with session.connect() as client:
@@ -258,7 +258,7 @@ def _put_job(
     word: str = "",
 ) -> None:
     """Print a job after a verb: "j12 first paused"."""
-    from m1ctl.states import state_word
+    from m1ctl.sdk.states import state_word
 
     if output is Format.json:
         put_json(response)

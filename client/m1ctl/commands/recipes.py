@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from m1.errors import M1Error, Reason
 
-from m1ctl.options import Output
+from m1ctl.commands.options import Output
 from m1ctl.output import Format, put, put_json, tell
 from m1ctl.session import session_of
 
@@ -24,7 +24,7 @@ def list_(context: typer.Context, output: Output = Format.text) -> None:
         return
     from m1.v1 import recipe_pb2
 
-    from m1ctl.pages import recipe_table
+    from m1ctl.views.pages import recipe_table
 
     with session_of(context).connect() as client:
         recipes = client.recipes()
@@ -45,8 +45,8 @@ def show(
     """Show every setting of a recipe: default, bounds, unit, one sentence."""
     from m1.v1 import recipe_pb2
 
-    from m1ctl.pages import recipe_page
-    from m1ctl.requests import recipe_named
+    from m1ctl.sdk.requests import recipe_named
+    from m1ctl.views.pages import recipe_page
 
     wanted = recipe_named(name)
     with session_of(context).connect() as client:
@@ -73,7 +73,7 @@ def _check_name(path: str) -> None:
     Raises:
         M1Error: INVALID_ARGUMENT.
     """
-    from m1ctl.requests import RECIPE_NAME_LIMIT_BYTES
+    from m1ctl.sdk.requests import RECIPE_NAME_LIMIT_BYTES
 
     name = os.path.basename(path)
     if not name.endswith(".py"):

@@ -9,14 +9,14 @@ import typer
 from m1.errors import M1Error, Reason, nearest
 from m1.settings import switch
 
-from m1ctl.options import Output
+from m1ctl.commands.options import Output
 from m1ctl.output import Format, put, put_json, put_json_line, tell
 from m1ctl.session import check_not_empty, session_of
 
 if TYPE_CHECKING:
     from m1.v1 import job_pb2
 
-    from m1ctl.client import Client
+    from m1ctl.sdk.client import Client
 
 # A profile that was measured here, and one that should be.
 _TOLD_ORIGINS = ("m1ctl tune", "tune again")
@@ -73,8 +73,8 @@ def submit(
     """Queue a training job; prints its id and name."""
     from m1.v1 import job_pb2
 
-    from m1ctl.preparing import PrepareView
-    from m1ctl.requests import recipe_named
+    from m1ctl.sdk.requests import recipe_named
+    from m1ctl.views.dataset import PrepareView
 
     check_not_empty("name", name, "leave --name out, and the job gets one")
     check_not_empty("from", from_checkpoint, "name a checkpoint, or leave --from out to begin anew")
@@ -122,7 +122,7 @@ def submit(
             put_json(job_pb2.SubmitJobResponse(job=job))
         if not watch:
             return
-        from m1ctl.watching import follow_to_the_end
+        from m1ctl.views.follow import follow_to_the_end
 
         code = follow_to_the_end(client, job, output)
     raise typer.Exit(code)

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from m1ctl.commands.options import Output
 from m1ctl.commands.submit import parse_pairs, parse_profile
-from m1ctl.options import Output
 from m1ctl.output import Format, put, put_json, tell
 from m1ctl.session import check_not_empty, session_of
 
@@ -36,10 +36,10 @@ def tune(
     from m1.errors import ExitCode
     from m1.v1 import job_pb2
 
-    from m1ctl.measuring import MeasuringView
-    from m1ctl.pages import findings_page
-    from m1ctl.requests import recipe_named
-    from m1ctl.watching import follow_to_the_end
+    from m1ctl.sdk.requests import recipe_named
+    from m1ctl.views.follow import follow_to_the_end
+    from m1ctl.views.measurement import MeasuringView
+    from m1ctl.views.pages import findings_page
 
     check_not_empty("name", name, "leave --name out, and the job gets one")
     with session_of(context).connect() as client:
@@ -65,7 +65,7 @@ def tune(
 
 def profile_words(job: job_pb2.Job) -> str:
     """What a tuning chose and the default has not: "dtype bfloat16, prefetch 1"."""
-    from m1ctl.figures import profile_value
+    from m1ctl.views.formatting import profile_value
 
     chosen = (finding.key.partition("/") for finding in job.findings if finding.chosen)
     other = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from m1ctl.options import OptionalJob, Output
+from m1ctl.commands.options import OptionalJob, Output
 from m1ctl.output import Format
 from m1ctl.session import reference, session_of
 
@@ -16,7 +16,7 @@ def watch(context: typer.Context, job: OptionalJob = None, output: Output = Form
     was cancelled. Of a job that has ended already -o json prints one object: its last state change, or no events where
     the store keeps that no longer.
     """
-    from m1ctl.watching import follow_to_the_end
+    from m1ctl.views.follow import follow_to_the_end
 
     with session_of(context).connect() as client:
         code = follow_to_the_end(client, client.get(reference(job)), output)

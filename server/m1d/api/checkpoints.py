@@ -13,9 +13,9 @@ from m1.paths import Home
 from m1.v1 import checkpoint_pb2, checkpoint_pb2_grpc
 
 from m1d.api.paging import make_token, page_size, read_token
+from m1d.events.translate import checkpoint_to_proto
 from m1d.store import Store
-from m1d.translate import checkpoint_to_proto
-from m1d.verbs import Verbs
+from m1d.verbs.verbs import Verbs
 
 
 class CheckpointService(checkpoint_pb2_grpc.CheckpointServiceServicer):

@@ -9,9 +9,9 @@ from m1.datasets import BUILT_IN, CachedDataset, cached_datasets
 from m1.paths import Home
 from m1.v1 import dataset_pb2, dataset_pb2_grpc
 
-from m1d.datasets import ReadProgress, delete, prepare
+from m1d.catalogue.datasets import ReadProgress, delete, prepare
+from m1d.events.translate import timestamp
 from m1d.store import Store
-from m1d.translate import timestamp
 
 
 class DatasetService(dataset_pb2_grpc.DatasetServiceServicer):

@@ -9,12 +9,12 @@ from typing import Any
 from m1.errors import M1Error, Reason
 from m1.v1 import event_pb2, event_pb2_grpc
 
-from m1d.hub import Hub
-from m1d.live import LiveStats
+from m1d.events.follow import first_cursor, follow
+from m1d.events.hub import Hub
+from m1d.events.translate import STORED_KINDS, stats_to_proto
+from m1d.machine.live import LiveStats
 from m1d.store import Store
-from m1d.translate import STORED_KINDS, stats_to_proto
-from m1d.verbs import Verbs
-from m1d.watch import first_cursor, follow
+from m1d.verbs.verbs import Verbs
 
 _DEFAULT_STATS_INTERVAL_S = 1.0
 _STATS_INTERVAL_BOUNDS_S = (0.1, 3600.0)

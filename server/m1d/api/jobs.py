@@ -15,15 +15,15 @@ from m1.paths import Home
 from m1.v1 import job_pb2, job_pb2_grpc
 
 from m1d.api.paging import make_token, page_size, read_token
-from m1d.hub import Hub
-from m1d.job import Job
-from m1d.profiles import Profiles
-from m1d.recipes import Recipes
-from m1d.states import JobState
+from m1d.catalogue.profiles import Profiles
+from m1d.catalogue.recipes import Recipes
+from m1d.events.hub import Hub
+from m1d.events.translate import given_file, job_to_proto, state_from_proto
+from m1d.jobs.job import Job
+from m1d.jobs.states import JobState
 from m1d.store import Store
-from m1d.submission import Request, check
-from m1d.translate import given_file, job_to_proto, state_from_proto
-from m1d.verbs import Verbs
+from m1d.verbs.submission import Request, check
+from m1d.verbs.verbs import Verbs
 
 # How soon a follower sees what a training process printed.
 _LOG_POLL_S = 0.2

@@ -9,7 +9,7 @@ from m1.errors import M1Error, Reason, nearest
 from m1.v1 import metric_pb2, metric_pb2_grpc
 
 from m1d.store import Store
-from m1d.verbs import Verbs
+from m1d.verbs.verbs import Verbs
 
 _DEFAULT_POINTS = 1000
 _MOST_POINTS = 10_000

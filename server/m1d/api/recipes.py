@@ -8,8 +8,8 @@ from google.protobuf import json_format, struct_pb2
 from m1.settings import Setting
 from m1.v1 import recipe_pb2, recipe_pb2_grpc
 
-from m1d.recipes import Recipe, Recipes
-from m1d.translate import given_file
+from m1d.catalogue.recipes import Recipe, Recipes
+from m1d.events.translate import given_file
 
 
 class RecipeService(recipe_pb2_grpc.RecipeServiceServicer):

@@ -15,10 +15,10 @@ from m1.jobdir import Profile
 from m1.paths import Home
 from m1.v1 import system_pb2, system_pb2_grpc
 
-from m1d.live import LiveStats
+from m1d.events.translate import stats_to_proto, timestamp
+from m1d.machine.live import LiveStats
+from m1d.machine.topology import Topology
 from m1d.store import Store
-from m1d.topology import Topology
-from m1d.translate import stats_to_proto, timestamp
 
 # CPU fractions need two looks; a lone call takes them this far apart.
 _SAMPLE_S = 0.1

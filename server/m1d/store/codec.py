@@ -17,8 +17,8 @@ from m1.jobdir import Profile, RecipeFile, Want
 from m1.journal import Exited, Finding
 from m1.v1 import event_pb2
 
-from m1d.job import Checkpoint, Job, JobError, Process, Progress, Report
-from m1d.states import JobState
+from m1d.jobs.job import Checkpoint, Job, JobError, Process, Progress, Report
+from m1d.jobs.states import JobState
 
 # A message that is wrong is a DecodeError; whether that is a ValueError depends on the implementation of protobuf.
 _UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, message.DecodeError)

@@ -20,8 +20,8 @@ from pathlib import Path
 from m1.failpoints import reach
 from m1.v1 import event_pb2
 
-from m1d.job import Checkpoint, Job
-from m1d.states import JobState
+from m1d.jobs.job import Checkpoint, Job
+from m1d.jobs.states import JobState
 from m1d.store.codec import (
     StoreDamagedError,
     checkpoint_from_body,

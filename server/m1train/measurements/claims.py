@@ -20,14 +20,14 @@ from m1.trials import Estimate, median_interval, paired_ratio
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
-from m1train.device import Device, place
-from m1train.measurement import Desk
+from m1train.engine.device import Device, place
 from m1train.measurements import plain
+from m1train.measurements.context import Desk
 from m1train.measurements.declared import ClaimsConfig
 from m1train.measurements.work import triad, triad_array_bytes
 from m1train.randomness import Draw, initial_weights
 from m1train.recipes.cifar import CifarConfig
-from m1train.recipes.cifar_network import Cifar
+from m1train.recipes.cifar.network import Cifar
 
 _LOADED_IMAGES, _LOADED_BATCH, _WORKERS = 768, 64, 4
 _CLAIMED_THREADS = 8

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from m1train.config import Config, Declaration, setting
+from m1train.task.settings import Config, Declaration, setting
 
 WORKS = ("matmul", "mlp", "mixture", "fft", "memory")
 CLAIMS = (

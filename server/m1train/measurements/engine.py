@@ -1,6 +1,6 @@
 """`engine`: the training loop beside a plain script and beside compute alone, on the same network, by turns.
 
-The loop is the real one (m1train.loop), on a scratch directory: batches prepared as the profile says, augmentation,
+The loop is the real one (`engine.loop`), on a scratch directory: batches prepared as the profile says, augmentation,
 the journal with its metrics, and a look at what the daemon wants before each step. Not in its turns: validation and
 checkpoints. All ways train on scikit-learn's digits, drawn up to 32 x 32. The plain script trains on the CPU, the
 others where the profile says; where that is elsewhere, the titles name it, and a ratio to the plain script has no goal.
@@ -22,21 +22,21 @@ from m1.jobdir import Desired, Want, checkpoints_path
 from m1.journal import Finding, JournalWriter, journal_path
 from m1.trials import median_interval, paired_ratio
 
-from m1train.batches import Batches
-from m1train.checkpoint import Origin
-from m1train.checkpoint_writer import CheckpointWriter
-from m1train.control import Control, Leave
-from m1train.dataset.cache import Dataset, Split
-from m1train.device import Device, place
-from m1train.journal import Journal
-from m1train.loop import Loop
-from m1train.measurement import Desk
+from m1train.checkpoints.files import Origin
+from m1train.checkpoints.writer import CheckpointWriter
+from m1train.data.cache import Dataset, Split
+from m1train.engine.batches import Batches
+from m1train.engine.device import Device, place
+from m1train.engine.loop import Loop
+from m1train.engine.position import Position
+from m1train.job.control import Control, Leave
+from m1train.job.journal import Journal
 from m1train.measurements import plain
+from m1train.measurements.context import Desk
 from m1train.measurements.declared import EngineConfig
-from m1train.position import Position
 from m1train.randomness import epoch_order, initial_weights
 from m1train.recipes.cifar import CifarConfig
-from m1train.recipes.cifar_network import Cifar
+from m1train.recipes.cifar.network import Cifar
 
 _DTYPES = ("float32", "bfloat16")
 _NOT_TIMED = 2

@@ -27,9 +27,9 @@ from torch.optim import AdamW
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from m1train.dataset.digits import Digits
-from m1train.dataset.sample import Pixels
-from m1train.device import Device, place
+from m1train.data.decode import Pixels
+from m1train.data.sources.digits import Digits
+from m1train.engine.device import Device, place
 from m1train.randomness import initial_weights
 from m1train.recipe import MEAN, STD
 

@@ -17,7 +17,7 @@ from m1.errors import M1Error, Reason
 from m1.journal import Finding
 from m1.trials import Estimate, median_interval, paired_ratio
 
-from m1train.measurement import Desk
+from m1train.measurements.context import Desk
 from m1train.measurements.declared import StressConfig
 from m1train.measurements.sensors import energy_j, peak_memory_mb, temperature_c
 from m1train.measurements.work import Plan, Work, plans

@@ -18,7 +18,7 @@ import torch
 from m1.jobdir import Profile
 from m1.processor import has_bfloat16
 
-from m1train.device import devices
+from m1train.engine.device import devices
 
 # In the order of the effect that is expected of them, so that what comes later is measured on what was chosen before.
 FIELDS = (

@@ -24,15 +24,15 @@ from m1.errors import M1Error
 from m1.jobdir import Profile, Want
 from m1.power import power_source
 
-from m1train import device
-from m1train.batches import Batches
-from m1train.control import Control, Leave
-from m1train.dataset.cache import Split
-from m1train.measurement import Desk
-from m1train.memory import check_batch
+from m1train.data.cache import Split
+from m1train.engine import device
+from m1train.engine.batches import Batches
+from m1train.engine.memory import check_batch
+from m1train.engine.steps import Steps
+from m1train.job.control import Control, Leave
+from m1train.measurements.context import Desk
 from m1train.randomness import Draw, Stream, initial_weights
 from m1train.recipe import AnyRecipe
-from m1train.steps import Steps
 from m1train.tuning.choices import FIELDS, choices, read_machine
 from m1train.tuning.search import MOST_PAIRS, CannotTryError, Search
 
@@ -61,7 +61,7 @@ class Tuning:
         self._budget_s = budget_s
 
     def measure(self, desk: Desk) -> None:
-        """See m1train.measurement.Measurement."""
+        """See m1train.measurements.context.Measurement."""
         machine = read_machine(self._start)
         trials = _Trials(self._recipe, desk)
         power = power_source(psutil)

@@ -1,0 +1,1 @@
+"""`m1ctl bench`: the project measures itself."""

@@ -1,0 +1,1 @@
+"""The SDK: the daemon's verbs as methods, over the public API."""

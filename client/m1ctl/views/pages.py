@@ -1,0 +1,305 @@
+"""Messages as plain text pages and tables. Pure functions: the time is passed in."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.struct_pb2 import Value
+from google.protobuf.timestamp_pb2 import Timestamp
+from m1.settings import Setting
+from m1.units import format_bytes, format_duration
+from m1.v1 import checkpoint_pb2, dataset_pb2, job_pb2, metric_pb2, recipe_pb2, system_pb2
+
+from m1ctl.output import one_line, pairs, table
+from m1ctl.sdk.states import FINAL, job_title, state_word
+from m1ctl.views.formatting import (
+    ABSENT,
+    date_time,
+    format_age,
+    format_metric,
+    metric_words,
+    phase_words,
+    profile_value,
+    progress_words,
+    seconds,
+)
+
+# The life of a job, in the order of its first run.
+_LIFE = (
+    ("create_time", "submitted"),
+    ("queue_time", "queued"),
+    ("start_time", "started"),
+    ("run_time", "running"),
+    ("hold_time", "held"),
+    ("yield_time", "yielding"),
+    ("pause_time", "paused"),
+    ("end_time", "ended"),
+)
+
+
+def job_table(jobs: Sequence[job_pb2.Job], now: float) -> str:
+    """One line a job: what and where it stands."""
+    header = ("ID", "NAME", "RECIPE", "STATE", "PROGRESS", "VAL ACCURACY", "AGE")
+    rows = [
+        (
+            job.id,
+            job.name,
+            job.spec.recipe,
+            state_word(job.state),
+            progress_words(job.progress),
+            _metric(job, "val/accuracy"),
+            format_age(job.create_time, now),
+        )
+        for job in jobs
+    ]
+    return table(header, rows)
+
+
+def job_page(job: job_pb2.Job, now: float) -> str:
+    """Everything about one job."""
+    spec = job.spec
+    progress = job.progress
+    steps = f"step {progress.step}/{progress.total_steps}  {progress_words(progress)}" if progress.total_steps else ""
+    settings = MessageToDict(spec.settings)
+    sections = [
+        pairs(
+            [
+                ("job", job_title(job)),
+                ("state", state_word(job.state)),
+                ("reason", job.reason),
+                ("error", f"{job.error.code}: {job.error.message}" if job.HasField("error") else ""),
+                ("way out", job.error.hint),
+                ("recipe", _recipe_words(spec)),
+                ("data", spec.data),
+                ("begun with", spec.from_checkpoint),
+                ("priority", str(spec.priority)),
+                ("progress", steps),
+                ("phase", phase_words(progress) if job.state not in FINAL else ""),
+                ("attempt", str(job.attempt) if job.attempt else ""),
+                ("failures", f"{job.failures} in a row" if job.failures else ""),
+                ("approximate", "; ".join(job.approximate)),
+                ("process", f"pid {job.pid}" if job.pid else ""),
+            ]
+        ),
+        _section("times", _life(job, now)),
+        _section("settings", [(name, plain_value(value)) for name, value in sorted(settings.items())]),
+        _section("profile", [(field.name, profile_value(value)) for field, value in spec.profile.ListFields()]),
+        _section("metrics", [(key, format_metric(key, job.latest_metrics[key])) for key in sorted(job.latest_metrics)]),
+        report_page(job.report) if job.HasField("report") else "",
+        f"findings\n{_indent(findings_page(job.findings))}" if job.findings else "",
+    ]
+    return "\n\n".join(section for section in sections if section)
+
+
+def _recipe_words(spec: job_pb2.JobSpec) -> str:
+    file = spec.recipe_file
+    return f"{spec.recipe} of {file.name} (SHA-256 {file.sha256[:12]})" if file.name else spec.recipe
+
+
+def _life(job: job_pb2.Job, now: float) -> list[tuple[str, str]]:
+    """When it last entered each state, and how long it stood there until the next (or until now)."""
+    entered: list[tuple[Timestamp, str]] = [(getattr(job, field), word) for field, word in _LIFE if job.HasField(field)]
+    entered.sort(key=lambda entry: seconds(entry[0]))
+    rows = []
+    for index, (time, word) in enumerate(entered):
+        last = index + 1 == len(entered)
+        if last and job.state in FINAL:
+            since = seconds(time) - seconds(job.create_time)
+            rows.append((word, f"{date_time(time)}  {format_duration(max(0.0, since))} after it was submitted"))
+            continue
+        if word == "submitted" and not last:
+            rows.append((word, date_time(time)))
+            continue
+        until = now if last else seconds(entered[index + 1][0])
+        lasted = format_duration(max(0.0, until - seconds(time)))
+        rows.append((word, f"{date_time(time)}  " + (f"for {lasted} until now" if last else f"for {lasted}")))
+    return rows
+
+
+def report_page(report: job_pb2.ClassificationReport) -> str:
+    """Accuracy class by class, and the confusion matrix: a row for each true class, a column for each predicted."""
+    rows = []
+    for index, (name, accuracy) in enumerate(zip(report.classes, report.class_accuracy, strict=False)):
+        counts = report.confusion[index].counts if index < len(report.confusion) else ()
+        shown = ABSENT if math.isnan(accuracy) else format_metric("test/accuracy", accuracy)
+        rows.append((name, shown, *map(str, counts)))
+    columns = [name[:8] for name in report.classes] if report.confusion else []
+    header = ("TRUE CLASS", "ACCURACY", *columns)
+    complete = [(*row, *[""] * (len(header) - len(row)))[: len(header)] for row in rows]
+    return "test images by true class (rows) and predicted class (columns)\n" + _indent(
+        table(header, complete, right=range(1, len(header)))
+    )
+
+
+def findings_page(findings: Sequence[job_pb2.Finding]) -> str:
+    """One line a finding; a column in which nothing stands is left out."""
+    header = ("MEASURED", "VALUE", "95 % INTERVAL", "N", "CLAIMED", "CHOSEN", "NOTE")
+    rows = [
+        (
+            finding.title or finding.key,
+            f"{_measured(finding.value)} {finding.unit}" if finding.HasField("value") else ABSENT,
+            f"{_measured(finding.low)} to {_measured(finding.high)}"
+            if finding.HasField("low") and finding.HasField("high")
+            else "",
+            str(finding.n) if finding.n and finding.HasField("value") else "",
+            finding.claimed,
+            "chosen" if finding.chosen else "",
+            finding.note,
+        )
+        for finding in findings
+    ]
+    kept = [column for column in range(len(header)) if any(row[column] for row in rows)]
+    right = [kept.index(column) for column in (1, 2, 3) if column in kept]
+    return table([header[column] for column in kept], [[row[column] for column in kept] for row in rows], right)
+
+
+def _measured(value: float) -> str:
+    """Three digits that count, and never an exponent where a person would write none: "1.02", "38.1", "1024"."""
+    if not math.isfinite(value) or value == 0 or not 1e-4 <= abs(value) < 1e15:
+        return f"{value:.3g}"
+    return f"{value:.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
+
+
+def checkpoint_table(checkpoints: Sequence[checkpoint_pb2.Checkpoint], now: float) -> str:
+    """One line a checkpoint."""
+    header = ("ID", "STEP", "EPOCH", "SIZE", "AGE", "BEST", "METRICS", "WEIGHTS SHA-256")
+    rows = [
+        (
+            checkpoint.id,
+            str(checkpoint.step),
+            str(checkpoint.epoch),
+            format_bytes(checkpoint.size_bytes),
+            format_age(checkpoint.create_time, now),
+            "best" if checkpoint.best else "",
+            metric_words(checkpoint.metrics) or ABSENT,
+            checkpoint.weights_sha256[:16],
+        )
+        for checkpoint in checkpoints
+    ]
+    return table(header, rows, right=(1, 2, 3))
+
+
+def metric_table(job: job_pb2.Job) -> str:
+    """The last value of every metric."""
+    rows = [(key, format_metric(key, job.latest_metrics[key])) for key in sorted(job.latest_metrics)]
+    return table(("METRIC", "LAST VALUE"), rows, right=(1,))
+
+
+def series_table(series: metric_pb2.GetMetricSeriesResponse) -> str:
+    """One line a bucket."""
+    header = ("STEPS", "POINTS", "MIN", "MEAN", "MAX", "LAST")
+    rows = [
+        (
+            str(bucket.first_step)
+            if bucket.first_step == bucket.last_step
+            else f"{bucket.first_step}-{bucket.last_step}",
+            str(bucket.count),
+            *(format_metric(series.name, value) for value in (bucket.min, bucket.mean, bucket.max, bucket.last)),
+        )
+        for bucket in series.buckets
+    ]
+    return table(header, rows, right=range(1, 6))
+
+
+def recipe_table(recipes: Iterable[recipe_pb2.Recipe]) -> str:
+    """One line a recipe."""
+    rows = [
+        (recipe.name, recipe.default_data or ABSENT, recipe.package or ABSENT, recipe.summary) for recipe in recipes
+    ]
+    return table(("NAME", "DEFAULT DATA", "PACKAGE", "SUMMARY"), rows)
+
+
+def recipe_page(recipe: recipe_pb2.Recipe) -> str:
+    """A recipe with every setting: default, bounds, unit, one sentence."""
+    header = ("SETTING", "DEFAULT", "BOUNDS", "UNIT", "SUMMARY")
+    rows = [
+        (
+            setting.name,
+            plain_value(_value(setting.default)),
+            _bounds(setting),
+            setting.unit or ABSENT,
+            setting.summary,
+        )
+        for setting in recipe.settings
+    ]
+    title = f"{one_line(recipe.name)}: {one_line(recipe.summary)}"
+    return f"{title}\ndefault data: {one_line(recipe.default_data) or ABSENT}\n\n{table(header, rows)}"
+
+
+def dataset_table(datasets: Iterable[dataset_pb2.Dataset]) -> str:
+    """One line a data set."""
+    header = ("NAME", "CACHED", "TRAIN", "TEST", "CLASSES", "SIZE", "SOURCE")
+    rows = [
+        (
+            dataset.name,
+            "yes" if dataset.cached else "no",
+            str(dataset.train_images) if dataset.cached else ABSENT,
+            str(dataset.test_images) if dataset.cached else ABSENT,
+            str(len(dataset.classes)) if dataset.cached else ABSENT,
+            format_bytes(dataset.size_bytes) if dataset.cached else ABSENT,
+            dataset.source,
+        )
+        for dataset in datasets
+    ]
+    return table(header, rows, right=(2, 3, 4, 5))
+
+
+def daemon_page(info: system_pb2.GetSystemInfoResponse, busy: Sequence[job_pb2.Job]) -> str:
+    """Which daemon it is and what it does."""
+    job = "; ".join(f"{job_title(job)} {state_word(job.state)} {progress_words(job.progress)}" for job in busy)
+    return pairs(
+        [
+            ("pid", str(info.pid)),
+            ("uptime", format_duration(info.uptime.seconds + info.uptime.nanos * 1e-9)),
+            ("version", info.version),
+            ("home", info.home),
+            ("job", job or "none runs"),
+            ("platform", info.platform),
+            ("python", info.python_version),
+            ("torch", info.torch_version or "not installed"),
+            ("default", f"{info.default_device}, {info.default_threads} threads"),
+        ]
+    )
+
+
+def plain_value(value: object) -> str:
+    """A setting's value as a person would type it: a JSON number that is whole has no point."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() and abs(value) <= 2**53 else f"{value:g}"
+    return str(value)
+
+
+def _value(value: Value) -> bool | float | str:
+    kind = value.WhichOneof("kind")
+    if kind == "bool_value":
+        return value.bool_value
+    return value.number_value if kind == "number_value" else value.string_value
+
+
+def _bounds(setting: recipe_pb2.Setting) -> str:
+    return Setting(
+        name=setting.name,
+        kind=setting.kind,  # type: ignore[arg-type]  # a kind of a newer daemon has bounds all the same
+        default=_value(setting.default),
+        summary=setting.summary,
+        minimum=setting.minimum if setting.HasField("minimum") else None,
+        maximum=setting.maximum if setting.HasField("maximum") else None,
+        choices=tuple(setting.choices),
+    ).bounds
+
+
+def _metric(job: job_pb2.Job, key: str) -> str:
+    return format_metric(key, job.latest_metrics[key]) if key in job.latest_metrics else ABSENT
+
+
+def _section(title: str, rows: Sequence[tuple[str, str]]) -> str:
+    body = pairs(rows)
+    return f"{title}\n{_indent(body)}" if body else ""
+
+
+def _indent(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.splitlines())

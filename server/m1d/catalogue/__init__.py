@@ -1,0 +1,1 @@
+"""What is there to train with: recipes, data sets, profiles."""

@@ -1,0 +1,85 @@
+"""Reading a data set into the cache, in a process of its own, with progress; and removing one."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from m1.datasets import ABANDONED, CachedDataset, cached_datasets, check_source, dataset_directories
+from m1.errors import M1Error, Reason, nearest
+from m1.paths import Home
+
+from m1d.jobs.states import FINAL, JobState
+from m1d.processes.process import Tool, training_environment
+from m1d.store import Store
+from m1d.verbs.submission import check_name
+
+# One file for standard error each, however many are read at a time.
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class ReadProgress:
+    """How far it is; `total` is 0 when it is not known."""
+
+    phase: str
+    done: int
+    total: int
+
+
+def delete(home: Home, store: Store, name: str) -> int:
+    """Remove every version of a data set from the cache; the bytes that it took.
+
+    A training process that has one open keeps it until it ends. A directory that is being removed bears the name of an
+    abandoned one, which the next reading of a data set removes should this process die.
+
+    Raises:
+        M1Error: DATASET_NOT_FOUND, or WRONG_STATE while a job that is not over wants it.
+    """
+    directories = dataset_directories(home.data, name)
+    if not directories:
+        known = [dataset.name for dataset in cached_datasets(home.data)]
+        message = f'the data set "{name}" is not in the cache'
+        raise M1Error(Reason.DATASET_NOT_FOUND, message, nearest(name, known), field="name", value=name)
+    for job in store.jobs(set(JobState) - FINAL):
+        if job.data == name:
+            message = f'the data set "{name}" cannot be deleted while {job.id} ({job.name}) is {job.state.value}'
+            hint = f"m1ctl cancel {job.name} ends it first"
+            raise M1Error(Reason.WRONG_STATE, message, hint, field="name", value=name)
+    freed_bytes = 0
+    for directory in directories:
+        freed_bytes += sum(file.stat().st_size for file in directory.iterdir())
+        trash = directory.with_name(f"{ABANDONED}-{directory.name}")
+        if trash.exists():  # of a deletion that died in the middle
+            shutil.rmtree(trash)
+        directory.rename(trash)
+        shutil.rmtree(trash)
+    return freed_bytes
+
+
+async def prepare(home: Home, source: str, name: str) -> AsyncIterator[ReadProgress | CachedDataset]:
+    """Read a data set; progress first, the data set last. Leaving early ends the reading.
+
+    Raises:
+        M1Error: what is wrong with the source, and with which file of it.
+    """
+    check_source(home.data, source)
+    check_name(name)
+    arguments = ["prepare", "--data-root", str(home.data), "--source", source, *(["--name", name] if name else [])]
+    async with Tool(arguments, training_environment(), home.cache / f"prepare-{next(_numbers)}.err") as tool:
+        last: CachedDataset | None = None
+        async for line in tool.lines():
+            said = json.loads(line)
+            if "progress" in said:
+                yield ReadProgress(**said["progress"])
+            elif "error" in said:
+                raise M1Error(**{**said["error"], "reason": Reason(said["error"]["reason"])})
+            else:
+                last = CachedDataset(**said["dataset"])
+        result = await tool.result()
+    if last is None or result.status != 0:
+        raise M1Error(Reason.INTERNAL, f"m1train prepare ended with status {result.status}", result.errors)
+    yield last

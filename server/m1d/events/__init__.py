@@ -1,0 +1,1 @@
+"""Events: made, translated to the contract, published, followed."""

@@ -1,0 +1,1 @@
+"""The home: its directory, configuration, log; and the service manager's side."""

@@ -1,0 +1,1 @@
+"""The machine: cores, load, memory, power, as they are."""

@@ -1,0 +1,1 @@
+"""Processes: the training's, and short-lived tools."""

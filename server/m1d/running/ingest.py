@@ -1,0 +1,139 @@
+"""What a job's journal means for the job: one function a record.
+
+Everything that was read together is stored in one transaction with the byte up to which it was read, so a record is
+taken in once, whatever dies in between. The exit of an attempt is only noted here; what follows from it is the
+supervisor's decision, once the process is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from m1 import journal
+from m1.failpoints import reach
+from m1.v1 import event_pb2
+
+from m1d.events.emit import change_state, emit, notice
+from m1d.events.translate import checkpoint_to_proto, progress_to_proto
+from m1d.jobs.job import Checkpoint, Job, Report
+from m1d.jobs.states import JobState
+from m1d.store import Store, Transaction
+
+_SEVERITIES = {
+    "info": event_pb2.SEVERITY_INFO,
+    "warning": event_pb2.SEVERITY_WARNING,
+    "error": event_pb2.SEVERITY_ERROR,
+}
+
+
+def ingest(store: Store, job: Job, entries: Sequence[journal.Entry]) -> Job:
+    """Store what the entries say, at the time at which they were written, and the byte after the last of them."""
+    if not entries:
+        return job
+    reach("before.ingest")
+    with store.transaction() as tx:
+        for entry in entries:
+            job = _apply(tx, job, entry.record, entry.time)
+        job = replace(job, journal_offset=entries[-1].next_offset)
+        tx.update_job(job)
+    reach("after.ingest")
+    return job
+
+
+def _apply(tx: Transaction, job: Job, record: journal.Record, now: float) -> Job:
+    match record:
+        case journal.Approximate():
+            # Said again by every attempt that goes on from such a checkpoint.
+            fresh = [words for words in record.differing if words not in job.approximate]
+            if fresh:
+                told = f"goes on as approximate, not bit for bit: {'; '.join(fresh)}"
+                notice(tx, job, now, event_pb2.SEVERITY_WARNING, told)
+            return replace(job, approximate=[*job.approximate, *fresh])
+        case journal.Phase():
+            return _progress(tx, job, now, phase=record.name, phase_done=record.done, phase_total=record.total)
+        case journal.Plan():
+            return _plan(tx, job, record, now)
+        case journal.Metrics():
+            return _metrics(tx, job, record, now)
+        case journal.CheckpointWritten():
+            return _checkpoint(tx, job, record, now)
+        case journal.CheckpointRemoved():
+            if tx.delete_checkpoint(job.number, record.step):
+                deleted = event_pb2.CheckpointDeleted(checkpoint_id=f"{job.id}@{record.step}", reason="retention")
+                emit(tx, job, now, checkpoint_deleted=deleted)
+            return job
+        case journal.Held():
+            if job.state == JobState.RUNNING:
+                return change_state(tx, job, JobState.HELD, f"held at step {record.step}", now)
+            return job
+        case journal.Continued():
+            if job.state == JobState.HELD:
+                return change_state(tx, job, JobState.RUNNING, f"goes on at step {record.step}", now)
+            return job
+        case journal.Notice():
+            notice(tx, job, now, _SEVERITIES[record.severity], record.message)
+            return job
+        case journal.Report():
+            report = Report(record.classes, record.class_accuracy, record.confusion)
+            return replace(job, report=report)
+        case journal.Findings():
+            return replace(job, findings=record.findings)
+        case journal.Exited():
+            return replace(job, exited=record)
+        case journal.Started():
+            return replace(job, begun_at_step=record.resumed_from_step or 0)
+
+
+def _progress(tx: Transaction, job: Job, now: float, **changes: int | str) -> Job:
+    progress = replace(job.progress, **changes)  # type: ignore[arg-type]
+    emit(tx, job, now, progress_changed=event_pb2.ProgressChanged(progress=progress_to_proto(progress)))
+    return replace(job, progress=progress)
+
+
+def _plan(tx: Transaction, job: Job, record: journal.Plan, now: float) -> Job:
+    job = _progress(
+        tx,
+        job,
+        now,
+        step=record.step,
+        epoch=record.epoch,
+        total_steps=record.total_steps,
+        total_epochs=record.total_epochs,
+    )
+    if job.state != JobState.STARTING:
+        return job
+    reason = "training" if record.step == 0 else f"goes on from step {record.step}"
+    return change_state(tx, job, JobState.RUNNING, reason, now)
+
+
+def _metrics(tx: Transaction, job: Job, record: journal.Metrics, now: float) -> Job:
+    tx.put_points(job.number, record.step, record.values)
+    told = event_pb2.MetricsRecorded(step=record.step, epoch=record.epoch, values=record.values)
+    emit(tx, job, now, metrics_recorded=told)
+    progress = replace(job.progress, step=record.step, epoch=record.epoch)
+    return replace(job, progress=progress, latest={**job.latest, **record.values})
+
+
+def _checkpoint(tx: Transaction, job: Job, record: journal.CheckpointWritten, now: float) -> Job:
+    known = tx.checkpoint(job.number, record.step)
+    if known and known.weights_sha256 != record.weights_sha256:
+        known = None
+    checkpoint = Checkpoint(
+        job_number=job.number,
+        step=record.step,
+        epoch=record.epoch,
+        size_bytes=record.size_bytes,
+        create_time=known.create_time if known else record.time,
+        weights_sha256=record.weights_sha256,
+        best=record.best,
+        metrics=record.metrics,
+        approximate=record.approximate,
+    )
+    job = replace(job, checkpoint_served=max(job.checkpoint_served, record.request))
+    if checkpoint == known:  # said again: by an attempt that begins with it, or to answer a request
+        return job
+    tx.put_checkpoint(checkpoint)
+    created = event_pb2.CheckpointCreated(checkpoint=checkpoint_to_proto(checkpoint))
+    emit(tx, job, now, checkpoint_created=created)
+    return job

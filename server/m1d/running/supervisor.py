@@ -1,0 +1,304 @@
+"""The supervisor: keeps one training process going, the one whose turn it is.
+
+It is level-triggered. Every turn looks at what is stored and at what lives, and takes the next step from there, so it
+does not matter whether the daemon has been here all the time or has just come back:
+
+    a job holds the machine, its process lives      take in its journal
+    a job holds the machine, its process is gone    take in the rest of its journal, then settle the job
+    no job holds the machine                        start the one whose turn it is
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from m1 import journal
+from m1.errors import Reason
+from m1.failpoints import reach
+from m1.jobdir import Desired, Spec, Want, has_spec, spec_path, write_desired, write_spec
+from m1.paths import Home
+from m1.v1 import event_pb2
+
+from m1d.catalogue.profiles import Profiles
+from m1d.events.emit import change_state, notice
+from m1d.jobs.job import Job, JobError, Process
+from m1d.jobs.parent import move_in
+from m1d.jobs.states import ACTIVE, JobState
+from m1d.processes import process
+from m1d.running.ingest import ingest
+from m1d.running.settle import Ending, settle
+from m1d.store import Store
+
+_log = logging.getLogger(__name__)
+
+# How soon a record of the training process is seen: 50 looks a second cost one read each.
+POLL_S = 0.02
+# After a refusal of the disk or the database.
+RETRY_S = 2.0
+# How long a process may take to obey `stop` before it is killed; a checkpoint in the making is whole or absent.
+STOP_GRACE_S = 20.0
+
+
+class Supervisor:
+    """One training process at a time. Used from the event loop's thread."""
+
+    def __init__(
+        self,
+        home: Home,
+        store: Store,
+        profiles: Profiles,
+        clock: Callable[[], float],
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._home = home
+        self._store = store
+        self._profiles = profiles
+        self._clock = clock
+        self._monotonic = monotonic
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._may_start = True
+        self._kill_at: float | None = None
+        # The job whose current attempt this daemon started; 0 if it adopted it, or came too late.
+        self._started_here = 0
+        self._oom_kills: int | None = None
+        # What the training process was told last, by this daemon: the job, its attempt, and the wish.
+        self._told: tuple[int, int, Desired] | None = None
+        # The job and its attempt whose journal was found to be theirs.
+        self._journal: tuple[int, int] | None = None
+
+    def active(self) -> Job | None:
+        """The job that holds the machine."""
+        jobs = self._store.jobs(ACTIVE, limit=2)
+        assert len(jobs) <= 1, [job.id for job in jobs]
+        return jobs[0] if jobs else None
+
+    def wake(self) -> None:
+        """Look again now: what is stored has changed."""
+        self._wake.set()
+
+    def tell(self, job: Job) -> None:
+        """Let an active job's process know what is wanted, if it has not been told.
+
+        Raises:
+            OSError: the disk refuses; the next turn tries again.
+        """
+        wish = (job.number, job.attempt, job.desired)
+        if self._told == wish:
+            return
+        self._told = None
+        reach("before.desired")
+        write_desired(self._home.job(job.id), job.desired)
+        reach("after.desired")
+        self._told = wish
+
+    def start_nothing(self) -> None:
+        """From now on start no training process; what lives is looked after as before."""
+        self._may_start = False
+
+    def stop(self) -> None:
+        """End `run` after one more turn. The training goes on."""
+        self._stopping = True
+        self.wake()
+
+    async def run(self) -> None:
+        """Turn after turn, until `stop`. A disk or a database that refuses is reported and tried again."""
+        recovered = False
+        while not self._stopping:
+            self._wake.clear()
+            try:
+                if not recovered:
+                    self._recover()
+                    recovered = True
+                busy = self._turn()
+                pause_s = POLL_S if busy else None
+            except (OSError, sqlite3.Error) as error:
+                _log.error("the supervisor could not go on and tries again in %g s: %s", RETRY_S, error)
+                pause_s = RETRY_S
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self._wake.wait()
+        try:
+            job = self.active()
+            if job:
+                self._take_in(job)
+        except (OSError, sqlite3.Error) as error:
+            _log.error("what was journalled last is left to the next daemon: %s", error)
+
+    def _turn(self) -> bool:
+        """Take the next step; whether there may be another one soon."""
+        job = self.active()
+        if job is None:
+            following = self._store.next_in_turn() if self._may_start else None
+            if following is None:
+                return False
+            self._start(following)
+            return True
+        alive = process.is_training(self._home.job(job.id))
+        # In this order: what it wrote before it died is there when it is seen to be dead.
+        offset = job.journal_offset
+        job = self._take_in(job)
+        if alive:
+            job = self._acquaint(job)
+            self.tell(job)
+            self._enforce_stop(job)
+        elif job.journal_offset == offset:  # one turn takes in a part of a long journal; its last word comes last
+            ending = process.ending(job.process) if job.process else ""
+            if ending is not None:
+                self._settle(job, ending)
+        return True
+
+    # Starting
+
+    def _recover(self) -> None:
+        """Put right what an earlier daemon left: tell an adopted process the wish again, unpark what was parked."""
+        job = self.active()
+        if job:
+            if process.is_training(self._home.job(job.id)):
+                reach("before.adopt")
+                _log.info("adopted %s (%s), process %s", job.id, job.name, job.process and job.process.pid)
+                self.tell(job)
+                reach("after.adopt")
+            else:
+                _log.warning("the training process of %s (%s) is gone", job.id, job.name)
+        self._unpark()
+
+    def _unpark(self) -> None:
+        """Queue what a daemon parked to stop: this one is there."""
+        for parked in self._store.jobs([JobState.PAUSED]):
+            if parked.parked:
+                back = {"position": self._store.head_position(parked.priority), "parked": False}
+                with self._store.transaction() as tx:
+                    change_state(tx, parked, JobState.QUEUED, "the daemon is back", self._clock(), **back)
+
+    def _start(self, job: Job) -> None:
+        fresh = {"attempt": job.attempt + 1, "journal_offset": 0, "journal_damaged": False, "exited": None}
+        with self._store.transaction() as tx:
+            job = change_state(tx, job, JobState.STARTING, "its turn", self._clock(), want=job.want, **fresh)
+        self._kill_at = None
+        self._started_here = job.number
+        self._oom_kills = process.oom_kills()
+        directory = self._home.job(job.id)
+        try:
+            self._prepare_directory(directory, job)
+            environment = process.training_environment(job.profile.threads)
+            started = process.start_training(directory, job.attempt, environment)
+        except OSError as error:
+            _log.error("%s (%s) could not be started: %s", job.id, job.name, error)
+            failure = JobError(Reason.PROCESS_DIED.value, f"the training process could not be started: {error}")
+            with self._store.transaction() as tx:
+                change_state(tx, job, JobState.FAILED, failure.message, self._clock(), error=failure)
+            return
+        with self._store.transaction() as tx:
+            tx.update_job(replace(job, process=started))
+        _log.info("started %s (%s), attempt %d, process %d", job.id, job.name, job.attempt, started.pid)
+
+    def _prepare_directory(self, directory: Path, job: Job) -> None:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        spec = Spec(
+            job_id=job.id,
+            recipe=job.recipe,
+            data=job.data,
+            data_root=str(self._home.data),
+            settings=job.settings,
+            profile=job.profile,
+            seeded=bool(job.seed),
+            recipe_file=job.recipe_file,
+            purpose=job.purpose,
+            fixed=job.fixed,
+        )
+        if not spec_path(directory).exists():
+            write_spec(directory, spec)
+        elif not has_spec(directory, spec):
+            write_spec(directory, spec)
+            told = f'"{spec_path(directory)}" was not what the job was submitted with, and was written anew'
+            with self._store.transaction() as tx:
+                notice(tx, job, self._clock(), event_pb2.SEVERITY_WARNING, told)
+        if job.seed:
+            move_in(self._home, job.seed, directory)
+        self.tell(job)
+
+    # While it lives
+
+    def _take_in(self, job: Job) -> Job:
+        """Store what the journal has beyond the last record that was stored."""
+        if job.journal_damaged:
+            return job
+        path = journal.journal_path(self._home.job(job.id), job.attempt)
+        entries: list[journal.Entry] = []
+        try:
+            # The first record says whose it is: another one may have been put there while nobody looked.
+            attempt = (job.number, job.attempt)
+            if self._journal != attempt and next(journal.read_journal(path, 0, limit_bytes=4096), None):
+                self._journal = attempt
+            for entry in journal.read_journal(path, job.journal_offset):
+                entries.append(entry)  # noqa: PERF402 - what was read before the damage counts
+        except journal.JournalDamagedError as damage:
+            job = self._ingest(job, entries)
+            job = replace(job, journal_damaged=True)
+            _log.error("%s", damage)
+            with self._store.transaction() as tx:
+                notice(tx, job, self._clock(), event_pb2.SEVERITY_ERROR, str(damage))
+                tx.update_job(job)
+            return job
+        return self._ingest(job, entries)
+
+    def _ingest(self, job: Job, entries: Sequence[journal.Entry]) -> Job:
+        for entry in entries:
+            if job.purpose == "tune" and isinstance(entry.record, journal.Findings):
+                # First: whoever dies in between takes the record in, and keeps the same profile, again.
+                self._profiles.keep(job, entry.record, entry.time)
+        return ingest(self._store, job, entries)
+
+    def _acquaint(self, job: Job) -> Job:
+        """Learn which process an attempt has, when the daemon that started it died before it had stored that."""
+        if job.process or job.journal_damaged:
+            return job
+        path = journal.journal_path(self._home.job(job.id), job.attempt)
+        first = next(journal.read_journal(path, 0), None)
+        if first is None or not isinstance(first.record, journal.Started):
+            return job
+        with suppress(ProcessLookupError):
+            job = replace(job, process=Process(first.record.pid, process.start_mark(first.record.pid)))
+            with self._store.transaction() as tx:
+                tx.update_job(job)
+        return job
+
+    def _enforce_stop(self, job: Job) -> None:
+        """Kill a process that does not obey `stop`."""
+        if job.want != Want.STOP:
+            return
+        now = self._monotonic()
+        if self._kill_at is None:
+            self._kill_at = now + STOP_GRACE_S
+        elif now >= self._kill_at and job.process:
+            _log.warning("%s does not stop: killing process %d", job.id, job.process.pid)
+            process.kill(job.process)
+            self._kill_at = now + STOP_GRACE_S
+
+    # When it is gone
+
+    def _settle(self, job: Job, ending: str) -> None:
+        """Move a job on whose training process has ended."""
+        oom = self._oom_kills is not None and self._oom_kills != process.oom_kills()
+        now = self._clock()
+        reach("before.settle")
+        with self._store.transaction() as tx:
+            for move in settle(
+                job,
+                Ending(ending, watched=self._started_here == job.number, oom=oom),
+                newest_step=self._store.newest_step(job.number),
+                head=self._store.head_position(job.priority),
+            ):
+                job = change_state(tx, job, move.state, move.reason, now, **move.changes)
+        reach("after.settle")
+        _log.info("%s (%s) is %s: %s", job.id, job.name, job.state.value, job.reason)
+        if self._may_start and not self._stopping:
+            # Parked by a daemon that died before it had stopped.
+            self._unpark()

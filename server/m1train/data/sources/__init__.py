@@ -1,0 +1,1 @@
+"""Where data come from: folders, tars, and what packages bring."""

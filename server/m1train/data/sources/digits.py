@@ -1,0 +1,38 @@
+"""scikit-learn's handwritten digits as a data set: real, small, and inside an installed package.
+
+1,797 images of 8 x 8 in 17 greys (a part of UCI's optdigits), drawn up to 32 x 32 RGB. Every fifth image of each class
+is a test image.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+from PIL import Image
+
+from m1train.data.decode import SIZE, Progress, Sample
+
+_GREYS = 16
+
+
+class Digits:
+    """The source."""
+
+    description = "scikit-learn's handwritten digits"
+    fingerprint = "digits-1"
+
+    def samples(self, progress: Progress) -> Iterator[Sample]:
+        """1,438 images train and 359 test, or thereabouts; progress is in images."""
+        from sklearn.datasets import load_digits  # slow to import, and only needed here
+
+        images, labels = load_digits(return_X_y=True)
+        seen: Counter[int] = Counter()
+        for i, (image, label) in enumerate(zip(images.reshape(-1, 8, 8), labels, strict=True)):
+            split = "test" if seen[label] % 5 == 4 else "train"
+            seen[label] += 1
+            grey = Image.fromarray(np.round(image * (255 / _GREYS)).astype(np.uint8))
+            rgb = grey.resize((SIZE, SIZE), Image.Resampling.BILINEAR).convert("RGB")
+            yield Sample(split, str(label), f"{i:04d}", np.asarray(rgb, np.uint8))
+            progress("read", i + 1, len(labels))

@@ -1,0 +1,1 @@
+"""The training itself, for any task: batches, steps, the loop, the evaluation."""

@@ -1,0 +1,139 @@
+"""A recipe's config: a frozen dataclass whose fields declare their own default, bounds, unit and sentence.
+
+`declared` turns the declarations into plain data (m1.settings), which the daemon learns through `m1train describe`;
+`resolved` turns given values into the config, by the same rules. Imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar, get_type_hints
+
+from m1.settings import Kind, Setting, Value, resolve
+
+KINDS: dict[type, Kind] = {int: "int", float: "float", bool: "bool", str: "str"}
+_SETTING = "setting"
+
+
+def setting(
+    default: Value,
+    summary: str,
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    choices: tuple[str, ...] = (),
+    unit: str = "",
+) -> Any:
+    """A config field with its declaration."""
+    declaration = {
+        "default": default,
+        "minimum": minimum,
+        "maximum": maximum,
+        "choices": choices,
+        "unit": unit,
+        "summary": summary,
+    }
+    return field(default=default, metadata={_SETTING: declaration})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """The settings of what the training process runs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig(Config):
+    """What the engine itself needs to know of every recipe."""
+
+    epochs: int = setting(15, "How often every training image is seen.", minimum=1, maximum=100_000, unit="epochs")
+    batch_size: int = setting(
+        128, "Images that one optimizer step learns from.", minimum=2, maximum=65_536, unit="images"
+    )
+    val_images: int = setting(
+        5000,
+        "Training images that are held out for validation, in equal shares of the classes; at most a tenth of them.",
+        minimum=0,
+        maximum=10_000_000,
+        unit="images",
+    )
+    seed: int = setting(
+        0, "All that is random follows from it: the same seed trains the same weights.", minimum=0, maximum=2**53
+    )
+    metrics_every: int = setting(
+        1, "Training metrics are recorded at every n-th step.", minimum=1, maximum=1_000_000, unit="steps"
+    )
+    checkpoint_every_epochs: int = setting(
+        1,
+        "A checkpoint is made after every n-th epoch; with 0 only at the end and on request.",
+        minimum=0,
+        maximum=100_000,
+        unit="epochs",
+    )
+    checkpoint_every_s: float = setting(
+        300,
+        "At most this much training is at risk: a checkpoint is made when the last one is older; "
+        "with 0 only by epochs.",
+        minimum=0,
+        maximum=86_400,
+        unit="s",
+    )
+    keep_checkpoints: int = setting(
+        3, "How many of the newest checkpoints are kept; the best one is kept besides.", minimum=1, maximum=10_000
+    )
+
+
+AnyConfigT = TypeVar("AnyConfigT", bound=Config)
+ConfigT = TypeVar("ConfigT", bound=TrainingConfig)
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """A recipe as data: what `m1train describe` says of it."""
+
+    name: str
+    summary: str
+    default_data: str
+    config: type[Config]
+    implementation: str
+    """The class, as "module:class", imported when it is run: a Recipe, or a Measurement."""
+    bfloat16: bool = False
+    """It is meant to be trained in bfloat16, where the processor has instructions for it."""
+    measures: bool = False
+    """It is a Measurement."""
+    package: str = ""
+    """The installed package that offers it; empty for one of m1d's own and for a user's file."""
+    identity: str = ""
+    """What a checkpoint remembers it by, where its name does not say all: "Mine@<SHA-256 of the file>"."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data, in the form of the daemon's recipe catalogue."""
+        return {
+            "name": self.name,
+            "summary": self.summary,
+            "default_data": self.default_data,
+            "bfloat16": self.bfloat16,
+            "measures": self.measures,
+            "package": self.package,
+            "settings": [setting.to_json() for setting in declared(self.config)],
+        }
+
+
+def declared(config: type[Config]) -> list[Setting]:
+    """The settings of a config class, in the order of its fields."""
+    kinds = get_type_hints(config)
+    return [
+        Setting(name=f.name, kind=KINDS[kinds[f.name]], **f.metadata[_SETTING])
+        for f in fields(config)
+        if _SETTING in f.metadata
+    ]
+
+
+def resolved(config: type[AnyConfigT], given: Mapping[str, object]) -> AnyConfigT:
+    """The config with the given values, and defaults for the rest.
+
+    Raises:
+        M1Error: INVALID_SETTING, for what is unknown, of the wrong kind or out of bounds.
+    """
+    values: dict[str, Any] = resolve(declared(config), given)
+    return config(**values)
