@@ -45,6 +45,8 @@ class Stream(enum.IntEnum):
     FLIP = 7
     SHIFT = 8
     CUTOUT = 9
+    TEST = 10
+    SAMPLE = 11
 
 
 def philox(counter: tuple[U64, U64, U64, U64], key: tuple[int, int]) -> tuple[U64, U64, U64, U64]:
@@ -93,6 +95,18 @@ def validation_split(seed: int, labels: NDArray[np.int64], n_validation: int) ->
         rank[members[np.argsort(keys[members], kind="stable")]] = (np.arange(len(members)) + 0.5) / len(members)
     chosen = np.lexsort((keys, rank))
     return np.sort(chosen[n_validation:]), np.sort(chosen[:n_validation])
+
+
+def random_split(seed: int, n: int, n_validation: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Which of n samples train and which validate: two sorted lists of indices."""
+    order = np.argsort(_keys(seed, Stream.SPLIT, 0, n), kind="stable")
+    return np.sort(order[n_validation:]), np.sort(order[:n_validation])
+
+
+def test_split(seed: int, n: int, n_test: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Which of n samples stay and which are set apart for the test: two sorted lists of indices."""
+    order = np.argsort(_keys(seed, Stream.TEST, 0, n), kind="stable")
+    return np.sort(order[n_test:]), np.sort(order[:n_test])
 
 
 @dataclass(frozen=True)

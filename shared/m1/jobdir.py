@@ -7,6 +7,7 @@
     log             what the training processes printed, one after the other
     lock            held (flock) by the living training process, from before its first instruction to its last
     checkpoints/    the training process's alone while it lives; the daemon's while nobody holds the lock
+    results/        tables, texts and pictures that the training process made, one file each, replaced in one step
 
 The protocol. The daemon opens and locks `lock`, and starts the process with that open file as descriptor LOCK_FD:
 the lock belongs to the open file, so it passes to the child without a gap, and the daemon closes its own descriptor.
@@ -136,6 +137,19 @@ def log_path(directory: Path) -> Path:
 def checkpoints_path(directory: Path) -> Path:
     """The directory of the checkpoints."""
     return directory / "checkpoints"
+
+
+def results_path(directory: Path) -> Path:
+    """The directory of the results."""
+    return directory / "results"
+
+
+RESULT_ENDINGS = {"table": ".json", "text": ".txt", "image": ".png"}
+
+
+def result_path(directory: Path, name: str, kind: str) -> Path:
+    """The file of a result: "results/confusion.json"."""
+    return results_path(directory) / f"{name}{RESULT_ENDINGS[kind]}"
 
 
 def checkpoint_path(directory: Path, step: int) -> Path:

@@ -95,6 +95,8 @@ class Metrics:
     step: int
     epoch: int
     values: Mapping[str, float]
+    of_step: bool | None = None
+    """Measured in a step of the training, and good for its moment only; None: 0.1.0 wrote it, and did not say."""
 
 
 @dataclass(frozen=True)
@@ -148,8 +150,22 @@ class Notice:
 
 
 @dataclass(frozen=True)
+class Result:
+    """A file of the job's `results/` is there, or there anew: see m1.v1.Result."""
+
+    kind: ClassVar = "result"
+    name: str
+    form: Literal["table", "text", "image"]
+    title: str
+    step: int
+    size_bytes: int
+    time: float
+    truncated: str = ""
+
+
+@dataclass(frozen=True)
 class Report:
-    """The result on the test set: C class names, C accuracies (NaN without an image), C x C counts, rows are true."""
+    """What 0.1.0 said of a test: C names, C fractions (NaN: none), C x C counts. Only read: now there are Results."""
 
     kind: ClassVar = "report"
     classes: list[str]
@@ -211,6 +227,7 @@ Record = (
     | Held
     | Continued
     | Notice
+    | Result
     | Report
     | Findings
     | Exited

@@ -57,8 +57,8 @@ def import_(
         put_json(dataset_pb2.PrepareDatasetResponse(dataset=dataset))
     else:
         put(
-            f"{dataset.name}: {dataset.train_images} images to train on, {dataset.test_images} to test,"
-            f" {len(dataset.classes)} classes"
+            f"{dataset.name}: {dataset.rows['train']} images to train on, {dataset.rows['test']} to test,"
+            f" {sum(column.class_count for column in dataset.columns)} classes"
         )
 
 

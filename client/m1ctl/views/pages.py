@@ -87,7 +87,6 @@ def job_page(job: job_pb2.Job, now: float) -> str:
         _section("settings", [(name, plain_value(value)) for name, value in sorted(settings.items())]),
         _section("profile", [(field.name, profile_value(value)) for field, value in spec.profile.ListFields()]),
         _section("metrics", [(key, format_metric(key, job.latest_metrics[key])) for key in sorted(job.latest_metrics)]),
-        report_page(job.report) if job.HasField("report") else "",
         f"findings\n{_indent(findings_page(job.findings))}" if job.findings else "",
     ]
     return "\n\n".join(section for section in sections if section)
@@ -116,21 +115,6 @@ def _life(job: job_pb2.Job, now: float) -> list[tuple[str, str]]:
         lasted = format_duration(max(0.0, until - seconds(time)))
         rows.append((word, f"{date_time(time)}  " + (f"for {lasted} until now" if last else f"for {lasted}")))
     return rows
-
-
-def report_page(report: job_pb2.ClassificationReport) -> str:
-    """Accuracy class by class, and the confusion matrix: a row for each true class, a column for each predicted."""
-    rows = []
-    for index, (name, accuracy) in enumerate(zip(report.classes, report.class_accuracy, strict=False)):
-        counts = report.confusion[index].counts if index < len(report.confusion) else ()
-        shown = ABSENT if math.isnan(accuracy) else format_metric("test/accuracy", accuracy)
-        rows.append((name, shown, *map(str, counts)))
-    columns = [name[:8] for name in report.classes] if report.confusion else []
-    header = ("TRUE CLASS", "ACCURACY", *columns)
-    complete = [(*row, *[""] * (len(header) - len(row)))[: len(header)] for row in rows]
-    return "test images by true class (rows) and predicted class (columns)\n" + _indent(
-        table(header, complete, right=range(1, len(header)))
-    )
 
 
 def findings_page(findings: Sequence[job_pb2.Finding]) -> str:
@@ -235,9 +219,9 @@ def dataset_table(datasets: Iterable[dataset_pb2.Dataset]) -> str:
         (
             dataset.name,
             "yes" if dataset.cached else "no",
-            str(dataset.train_images) if dataset.cached else ABSENT,
-            str(dataset.test_images) if dataset.cached else ABSENT,
-            str(len(dataset.classes)) if dataset.cached else ABSENT,
+            str(dataset.rows["train"]) if dataset.cached else ABSENT,
+            str(dataset.rows["test"]) if dataset.cached else ABSENT,
+            str(sum(column.class_count for column in dataset.columns)) if dataset.cached else ABSENT,
             format_bytes(dataset.size_bytes) if dataset.cached else ABSENT,
             dataset.source,
         )

@@ -51,9 +51,11 @@ def _dataset(dataset: CachedDataset) -> dataset_pb2.Dataset:
         name=dataset.name,
         source=dataset.source,
         cached=True,
-        train_images=dataset.train_images,
-        test_images=dataset.test_images,
-        classes=dataset.classes,
+        rows={"train": dataset.train_images, "test": dataset.test_images},
+        columns=[
+            dataset_pb2.Column(name="image", kind="image", shape=(32, 32, 3), options={"size": "32", "fit": "squeeze"}),
+            dataset_pb2.Column(name="label", kind="label", classes=dataset.classes, class_count=len(dataset.classes)),
+        ],
         size_bytes=dataset.size_bytes,
         create_time=timestamp(dataset.create_time),
     )

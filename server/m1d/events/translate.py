@@ -147,11 +147,6 @@ def job_to_proto(job: Job, revision: int) -> job_pb2.Job:
             job.error.message,
             job.error.hint,
         )
-    if job.report:
-        message.report.classes.extend(job.report.classes)
-        message.report.class_accuracy.extend(job.report.class_accuracy)
-        for row in job.report.confusion:
-            message.report.confusion.add(counts=row)
     for state, name in _TIME_FIELDS.items():
         over = name == "end_time"
         if state.value in job.times and (not over or state == job.state):

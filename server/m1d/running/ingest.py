@@ -77,6 +77,8 @@ def _apply(tx: Transaction, job: Job, record: journal.Record, now: float) -> Job
         case journal.Report():
             report = Report(record.classes, record.class_accuracy, record.confusion)
             return replace(job, report=report)
+        case journal.Result():
+            return job
         case journal.Findings():
             return replace(job, findings=record.findings)
         case journal.Exited():

@@ -67,6 +67,9 @@ DECLARATIONS = (
         config=StressConfig,
         implementation="m1train.measurements.stress:Stress",
         measures=True,
+        needs=(),
+        metrics=(),
+        sample_unit="",
     ),
     Declaration(
         name="claims",
@@ -75,6 +78,9 @@ DECLARATIONS = (
         config=ClaimsConfig,
         implementation="m1train.measurements.claims:Claims",
         measures=True,
+        needs=(),
+        metrics=(),
+        sample_unit="",
     ),
     Declaration(
         name="engine",
@@ -83,5 +89,8 @@ DECLARATIONS = (
         config=EngineConfig,
         implementation="m1train.measurements.engine:Engine",
         measures=True,
+        needs=(),
+        metrics=(),
+        sample_unit="",
     ),
 )

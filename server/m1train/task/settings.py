@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar, get_type_hints
 
+from m1.columns import IMAGES_OF_32, Need
+from m1.metrics import LOSS, Metric
 from m1.settings import Kind, Setting, Value, resolve
 
 KINDS: dict[type, Kind] = {int: "int", float: "float", bool: "bool", str: "str"}
-_SETTING = "setting"
+_SETTING, _NEUTRAL = "setting", "neutral"
 
 
 def setting(
@@ -24,8 +26,13 @@ def setting(
     maximum: float | None = None,
     choices: tuple[str, ...] = (),
     unit: str = "",
+    neutral: bool = False,
 ) -> Any:
-    """A config field with its declaration."""
+    """A config field with its declaration.
+
+    `neutral`: at its default, a training is what it was before there was this setting, so that a checkpoint that does
+    not know it goes on exactly.
+    """
     declaration = {
         "default": default,
         "minimum": minimum,
@@ -34,7 +41,7 @@ def setting(
         "unit": unit,
         "summary": summary,
     }
-    return field(default=default, metadata={_SETTING: declaration})
+    return field(default=default, metadata={_SETTING: declaration, _NEUTRAL: neutral})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,19 +50,12 @@ class Config:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingConfig(Config):
+class EngineConfig(Config):
     """What the engine itself needs to know of every recipe."""
 
-    epochs: int = setting(15, "How often every training image is seen.", minimum=1, maximum=100_000, unit="epochs")
+    epochs: int = setting(15, "How often every training sample is seen.", minimum=1, maximum=100_000, unit="epochs")
     batch_size: int = setting(
-        128, "Images that one optimizer step learns from.", minimum=2, maximum=65_536, unit="images"
-    )
-    val_images: int = setting(
-        5000,
-        "Training images that are held out for validation, in equal shares of the classes; at most a tenth of them.",
-        minimum=0,
-        maximum=10_000_000,
-        unit="images",
+        128, "Samples that one optimizer step learns from.", minimum=1, maximum=65_536, unit="samples"
     )
     seed: int = setting(
         0, "All that is random follows from it: the same seed trains the same weights.", minimum=0, maximum=2**53
@@ -63,12 +63,28 @@ class TrainingConfig(Config):
     metrics_every: int = setting(
         1, "Training metrics are recorded at every n-th step.", minimum=1, maximum=1_000_000, unit="steps"
     )
+    validate_every_steps: int = setting(
+        0,
+        "A validation is made after every n-th step; with 0 after every epoch.",
+        minimum=0,
+        maximum=1_000_000_000,
+        unit="steps",
+        neutral=True,
+    )
     checkpoint_every_epochs: int = setting(
         1,
         "A checkpoint is made after every n-th epoch; with 0 only at the end and on request.",
         minimum=0,
         maximum=100_000,
         unit="epochs",
+    )
+    checkpoint_every_steps: int = setting(
+        0,
+        "A checkpoint is made after every n-th step, too; with 0 only by epochs and by time.",
+        minimum=0,
+        maximum=1_000_000_000,
+        unit="steps",
+        neutral=True,
     )
     checkpoint_every_s: float = setting(
         300,
@@ -81,10 +97,71 @@ class TrainingConfig(Config):
     keep_checkpoints: int = setting(
         3, "How many of the newest checkpoints are kept; the best one is kept besides.", minimum=1, maximum=10_000
     )
+    test_fraction: float = setting(
+        0.1,
+        "Where the data have no test split, this part of the training samples is set apart as one, from the seed.",
+        minimum=0.01,
+        maximum=0.5,
+        neutral=True,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskConfig(EngineConfig):
+    """The settings that every recipe has, whatever its task."""
+
+    val_samples: int = setting(
+        5000,
+        "Training samples that are held out for validation; at most a tenth of them.",
+        minimum=0,
+        maximum=1_000_000_000,
+        unit="samples",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig(EngineConfig):
+    """The settings that every classifier of images has."""
+
+    epochs: int = setting(15, "How often every training image is seen.", minimum=1, maximum=100_000, unit="epochs")
+    batch_size: int = setting(
+        128, "Images that one optimizer step learns from.", minimum=2, maximum=65_536, unit="images"
+    )
+    val_images: int = setting(
+        5000,
+        "Training images that are held out for validation, in equal shares of the classes; at most a tenth of them.",
+        minimum=0,
+        maximum=10_000_000,
+        unit="images",
+    )
 
 
 AnyConfigT = TypeVar("AnyConfigT", bound=Config)
 ConfigT = TypeVar("ConfigT", bound=TrainingConfig)
+EngineConfigT = TypeVar("EngineConfigT", bound=EngineConfig)
+
+
+@dataclass(frozen=True)
+class Use:
+    """Something that can be done with a trained model: "predict", "sample"."""
+
+    name: str
+    summary: str
+    options: tuple[Setting, ...] = ()
+    inputs: str = ""
+    """What it takes: "files", or nothing."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data."""
+        return {
+            "name": self.name,
+            "summary": self.summary,
+            "options": [option.to_json() for option in self.options],
+            "inputs": self.inputs,
+        }
+
+
+ACCURACY = Metric("accuracy", "fraction", "more", "The fraction of the samples whose class is called right.")
 
 
 @dataclass(frozen=True)
@@ -103,6 +180,13 @@ class Declaration:
     """It is a Measurement."""
     package: str = ""
     """The installed package that offers it; empty for one of m1d's own and for a user's file."""
+    needs: tuple[Need, ...] = IMAGES_OF_32
+    """The columns that it learns from; none for a Measurement, or where it reads its data itself."""
+    metrics: tuple[Metric, ...] = (ACCURACY, LOSS)
+    sample_unit: str = "images"
+    reads_data: bool = False
+    """It reads its data itself."""
+    uses: tuple[Use, ...] = ()
     identity: str = ""
     """What a checkpoint remembers it by, where its name does not say all: "Mine@<SHA-256 of the file>"."""
 
@@ -115,6 +199,11 @@ class Declaration:
             "bfloat16": self.bfloat16,
             "measures": self.measures,
             "package": self.package,
+            "needs": [{"kind": need.kind, "options": dict(need.options)} for need in self.needs],
+            "metrics": [metric.to_json() for metric in self.metrics],
+            "sample_unit": self.sample_unit,
+            "reads_data": self.reads_data,
+            "uses": [use.to_json() for use in self.uses],
             "settings": [setting.to_json() for setting in declared(self.config)],
         }
 
@@ -127,6 +216,11 @@ def declared(config: type[Config]) -> list[Setting]:
         for f in fields(config)
         if _SETTING in f.metadata
     ]
+
+
+def neutral(config: type[Config]) -> dict[str, Value]:
+    """The settings that change nothing while they are at their default, with that default."""
+    return {f.name: f.metadata[_SETTING]["default"] for f in fields(config) if f.metadata.get(_NEUTRAL)}
 
 
 def resolved(config: type[AnyConfigT], given: Mapping[str, object]) -> AnyConfigT:

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class DatasetServiceStub(object):
-    """Data sets: images that are read once into the home's cache.
+    """Data sets: columns (images, labels, text, ...) that are read once into the home's cache.
     """
 
     def __init__(self, channel):
@@ -53,7 +53,7 @@ class DatasetServiceStub(object):
 
 
 class DatasetServiceServicer(object):
-    """Data sets: images that are read once into the home's cache.
+    """Data sets: columns (images, labels, text, ...) that are read once into the home's cache.
     """
 
     def ListDatasets(self, request, context):
@@ -105,7 +105,7 @@ def add_DatasetServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class DatasetService(object):
-    """Data sets: images that are read once into the home's cache.
+    """Data sets: columns (images, labels, text, ...) that are read once into the home's cache.
     """
 
     @staticmethod

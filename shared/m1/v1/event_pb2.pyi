@@ -1,6 +1,7 @@
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from m1.v1 import checkpoint_pb2 as _checkpoint_pb2
 from m1.v1 import job_pb2 as _job_pb2
+from m1.v1 import result_pb2 as _result_pb2
 from m1.v1 import system_pb2 as _system_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -19,6 +20,7 @@ class EventKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     EVENT_KIND_CHECKPOINT: _ClassVar[EventKind]
     EVENT_KIND_NOTICE: _ClassVar[EventKind]
     EVENT_KIND_STATS: _ClassVar[EventKind]
+    EVENT_KIND_RESULT: _ClassVar[EventKind]
 
 class Severity(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -33,6 +35,7 @@ EVENT_KIND_METRICS: EventKind
 EVENT_KIND_CHECKPOINT: EventKind
 EVENT_KIND_NOTICE: EventKind
 EVENT_KIND_STATS: EventKind
+EVENT_KIND_RESULT: EventKind
 SEVERITY_UNSPECIFIED: Severity
 SEVERITY_INFO: Severity
 SEVERITY_WARNING: Severity
@@ -75,7 +78,7 @@ class LostRange(_message.Message):
     def __init__(self, first_revision: _Optional[int] = ..., last_revision: _Optional[int] = ...) -> None: ...
 
 class Event(_message.Message):
-    __slots__ = ("revision", "time", "job_id", "state_changed", "progress_changed", "metrics_recorded", "checkpoint_created", "checkpoint_deleted", "notice_raised", "job_deleted")
+    __slots__ = ("revision", "time", "job_id", "state_changed", "progress_changed", "metrics_recorded", "checkpoint_created", "checkpoint_deleted", "notice_raised", "job_deleted", "result_stored")
     REVISION_FIELD_NUMBER: _ClassVar[int]
     TIME_FIELD_NUMBER: _ClassVar[int]
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
@@ -86,6 +89,7 @@ class Event(_message.Message):
     CHECKPOINT_DELETED_FIELD_NUMBER: _ClassVar[int]
     NOTICE_RAISED_FIELD_NUMBER: _ClassVar[int]
     JOB_DELETED_FIELD_NUMBER: _ClassVar[int]
+    RESULT_STORED_FIELD_NUMBER: _ClassVar[int]
     revision: int
     time: _timestamp_pb2.Timestamp
     job_id: str
@@ -96,7 +100,8 @@ class Event(_message.Message):
     checkpoint_deleted: CheckpointDeleted
     notice_raised: NoticeRaised
     job_deleted: JobDeleted
-    def __init__(self, revision: _Optional[int] = ..., time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., job_id: _Optional[str] = ..., state_changed: _Optional[_Union[StateChanged, _Mapping]] = ..., progress_changed: _Optional[_Union[ProgressChanged, _Mapping]] = ..., metrics_recorded: _Optional[_Union[MetricsRecorded, _Mapping]] = ..., checkpoint_created: _Optional[_Union[CheckpointCreated, _Mapping]] = ..., checkpoint_deleted: _Optional[_Union[CheckpointDeleted, _Mapping]] = ..., notice_raised: _Optional[_Union[NoticeRaised, _Mapping]] = ..., job_deleted: _Optional[_Union[JobDeleted, _Mapping]] = ...) -> None: ...
+    result_stored: ResultStored
+    def __init__(self, revision: _Optional[int] = ..., time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., job_id: _Optional[str] = ..., state_changed: _Optional[_Union[StateChanged, _Mapping]] = ..., progress_changed: _Optional[_Union[ProgressChanged, _Mapping]] = ..., metrics_recorded: _Optional[_Union[MetricsRecorded, _Mapping]] = ..., checkpoint_created: _Optional[_Union[CheckpointCreated, _Mapping]] = ..., checkpoint_deleted: _Optional[_Union[CheckpointDeleted, _Mapping]] = ..., notice_raised: _Optional[_Union[NoticeRaised, _Mapping]] = ..., job_deleted: _Optional[_Union[JobDeleted, _Mapping]] = ..., result_stored: _Optional[_Union[ResultStored, _Mapping]] = ...) -> None: ...
 
 class StateChanged(_message.Message):
     __slots__ = ("to", "reason", "job")
@@ -116,7 +121,7 @@ class ProgressChanged(_message.Message):
     def __init__(self, progress: _Optional[_Union[_job_pb2.Progress, _Mapping]] = ...) -> None: ...
 
 class MetricsRecorded(_message.Message):
-    __slots__ = ("step", "epoch", "values")
+    __slots__ = ("step", "epoch", "values", "of_step")
     class ValuesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -127,10 +132,12 @@ class MetricsRecorded(_message.Message):
     STEP_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     VALUES_FIELD_NUMBER: _ClassVar[int]
+    OF_STEP_FIELD_NUMBER: _ClassVar[int]
     step: int
     epoch: int
     values: _containers.ScalarMap[str, float]
-    def __init__(self, step: _Optional[int] = ..., epoch: _Optional[int] = ..., values: _Optional[_Mapping[str, float]] = ...) -> None: ...
+    of_step: bool
+    def __init__(self, step: _Optional[int] = ..., epoch: _Optional[int] = ..., values: _Optional[_Mapping[str, float]] = ..., of_step: bool = ...) -> None: ...
 
 class CheckpointCreated(_message.Message):
     __slots__ = ("checkpoint",)
@@ -157,3 +164,9 @@ class NoticeRaised(_message.Message):
 class JobDeleted(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class ResultStored(_message.Message):
+    __slots__ = ("result",)
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    result: _result_pb2.Result
+    def __init__(self, result: _Optional[_Union[_result_pb2.Result, _Mapping]] = ...) -> None: ...

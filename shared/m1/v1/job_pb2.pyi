@@ -25,6 +25,26 @@ class Purpose(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     PURPOSE_UNSPECIFIED: _ClassVar[Purpose]
     PURPOSE_TUNE: _ClassVar[Purpose]
+
+class ProfileSource(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PROFILE_SOURCE_UNSPECIFIED: _ClassVar[ProfileSource]
+    PROFILE_SOURCE_DEFAULT: _ClassVar[ProfileSource]
+    PROFILE_SOURCE_TUNED: _ClassVar[ProfileSource]
+    PROFILE_SOURCE_PARENT: _ClassVar[ProfileSource]
+
+class JobKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    JOB_KIND_UNSPECIFIED: _ClassVar[JobKind]
+    JOB_KIND_TRAINING: _ClassVar[JobKind]
+    JOB_KIND_TUNING: _ClassVar[JobKind]
+    JOB_KIND_MEASUREMENT: _ClassVar[JobKind]
+
+class Better(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    BETTER_UNSPECIFIED: _ClassVar[Better]
+    BETTER_MORE: _ClassVar[Better]
+    BETTER_LESS: _ClassVar[Better]
 JOB_STATE_UNSPECIFIED: JobState
 JOB_STATE_QUEUED: JobState
 JOB_STATE_STARTING: JobState
@@ -37,6 +57,17 @@ JOB_STATE_FAILED: JobState
 JOB_STATE_CANCELLED: JobState
 PURPOSE_UNSPECIFIED: Purpose
 PURPOSE_TUNE: Purpose
+PROFILE_SOURCE_UNSPECIFIED: ProfileSource
+PROFILE_SOURCE_DEFAULT: ProfileSource
+PROFILE_SOURCE_TUNED: ProfileSource
+PROFILE_SOURCE_PARENT: ProfileSource
+JOB_KIND_UNSPECIFIED: JobKind
+JOB_KIND_TRAINING: JobKind
+JOB_KIND_TUNING: JobKind
+JOB_KIND_MEASUREMENT: JobKind
+BETTER_UNSPECIFIED: Better
+BETTER_MORE: Better
+BETTER_LESS: Better
 
 class JobSpec(_message.Message):
     __slots__ = ("recipe", "data", "settings", "priority", "profile", "retries", "from_checkpoint", "recipe_file", "purpose")
@@ -73,7 +104,7 @@ class RecipeFile(_message.Message):
     def __init__(self, name: _Optional[str] = ..., class_name: _Optional[str] = ..., content: _Optional[bytes] = ..., sha256: _Optional[str] = ...) -> None: ...
 
 class Profile(_message.Message):
-    __slots__ = ("device", "threads", "interop_threads", "dtype", "memory_format", "compile", "nnpack", "fused", "prefetch", "origin")
+    __slots__ = ("device", "threads", "interop_threads", "dtype", "memory_format", "compile", "nnpack", "fused", "prefetch", "origin", "source", "stale")
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     THREADS_FIELD_NUMBER: _ClassVar[int]
     INTEROP_THREADS_FIELD_NUMBER: _ClassVar[int]
@@ -84,6 +115,8 @@ class Profile(_message.Message):
     FUSED_FIELD_NUMBER: _ClassVar[int]
     PREFETCH_FIELD_NUMBER: _ClassVar[int]
     ORIGIN_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    STALE_FIELD_NUMBER: _ClassVar[int]
     device: str
     threads: int
     interop_threads: int
@@ -94,7 +127,9 @@ class Profile(_message.Message):
     fused: bool
     prefetch: int
     origin: str
-    def __init__(self, device: _Optional[str] = ..., threads: _Optional[int] = ..., interop_threads: _Optional[int] = ..., dtype: _Optional[str] = ..., memory_format: _Optional[str] = ..., compile: bool = ..., nnpack: bool = ..., fused: bool = ..., prefetch: _Optional[int] = ..., origin: _Optional[str] = ...) -> None: ...
+    source: ProfileSource
+    stale: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, device: _Optional[str] = ..., threads: _Optional[int] = ..., interop_threads: _Optional[int] = ..., dtype: _Optional[str] = ..., memory_format: _Optional[str] = ..., compile: bool = ..., nnpack: bool = ..., fused: bool = ..., prefetch: _Optional[int] = ..., origin: _Optional[str] = ..., source: _Optional[_Union[ProfileSource, str]] = ..., stale: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Progress(_message.Message):
     __slots__ = ("step", "total_steps", "epoch", "total_epochs", "phase", "phase_done", "phase_total")
@@ -124,21 +159,17 @@ class JobError(_message.Message):
     hint: str
     def __init__(self, code: _Optional[str] = ..., message: _Optional[str] = ..., hint: _Optional[str] = ...) -> None: ...
 
-class ClassificationReport(_message.Message):
-    __slots__ = ("classes", "class_accuracy", "confusion")
-    CLASSES_FIELD_NUMBER: _ClassVar[int]
-    CLASS_ACCURACY_FIELD_NUMBER: _ClassVar[int]
-    CONFUSION_FIELD_NUMBER: _ClassVar[int]
-    classes: _containers.RepeatedScalarFieldContainer[str]
-    class_accuracy: _containers.RepeatedScalarFieldContainer[float]
-    confusion: _containers.RepeatedCompositeFieldContainer[ConfusionRow]
-    def __init__(self, classes: _Optional[_Iterable[str]] = ..., class_accuracy: _Optional[_Iterable[float]] = ..., confusion: _Optional[_Iterable[_Union[ConfusionRow, _Mapping]]] = ...) -> None: ...
-
-class ConfusionRow(_message.Message):
-    __slots__ = ("counts",)
-    COUNTS_FIELD_NUMBER: _ClassVar[int]
-    counts: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, counts: _Optional[_Iterable[int]] = ...) -> None: ...
+class MetricInfo(_message.Message):
+    __slots__ = ("key", "unit", "better", "summary")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    UNIT_FIELD_NUMBER: _ClassVar[int]
+    BETTER_FIELD_NUMBER: _ClassVar[int]
+    SUMMARY_FIELD_NUMBER: _ClassVar[int]
+    key: str
+    unit: str
+    better: Better
+    summary: str
+    def __init__(self, key: _Optional[str] = ..., unit: _Optional[str] = ..., better: _Optional[_Union[Better, str]] = ..., summary: _Optional[str] = ...) -> None: ...
 
 class Finding(_message.Message):
     __slots__ = ("key", "title", "value", "unit", "low", "high", "n", "claimed", "note", "chosen")
@@ -165,7 +196,7 @@ class Finding(_message.Message):
     def __init__(self, key: _Optional[str] = ..., title: _Optional[str] = ..., value: _Optional[float] = ..., unit: _Optional[str] = ..., low: _Optional[float] = ..., high: _Optional[float] = ..., n: _Optional[int] = ..., claimed: _Optional[str] = ..., note: _Optional[str] = ..., chosen: bool = ...) -> None: ...
 
 class Job(_message.Message):
-    __slots__ = ("id", "name", "state", "reason", "spec", "progress", "latest_metrics", "attempt", "error", "report", "revision", "pid", "failures", "approximate", "findings", "create_time", "queue_time", "start_time", "run_time", "hold_time", "yield_time", "pause_time", "end_time")
+    __slots__ = ("id", "name", "state", "reason", "spec", "progress", "latest_metrics", "attempt", "error", "revision", "pid", "failures", "approximate", "findings", "kind", "metrics", "sample_unit", "create_time", "queue_time", "start_time", "run_time", "hold_time", "yield_time", "pause_time", "end_time")
     class LatestMetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -182,12 +213,14 @@ class Job(_message.Message):
     LATEST_METRICS_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
-    REPORT_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
     PID_FIELD_NUMBER: _ClassVar[int]
     FAILURES_FIELD_NUMBER: _ClassVar[int]
     APPROXIMATE_FIELD_NUMBER: _ClassVar[int]
     FINDINGS_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    METRICS_FIELD_NUMBER: _ClassVar[int]
+    SAMPLE_UNIT_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
     QUEUE_TIME_FIELD_NUMBER: _ClassVar[int]
     START_TIME_FIELD_NUMBER: _ClassVar[int]
@@ -205,12 +238,14 @@ class Job(_message.Message):
     latest_metrics: _containers.ScalarMap[str, float]
     attempt: int
     error: JobError
-    report: ClassificationReport
     revision: int
     pid: int
     failures: int
     approximate: _containers.RepeatedScalarFieldContainer[str]
     findings: _containers.RepeatedCompositeFieldContainer[Finding]
+    kind: JobKind
+    metrics: _containers.RepeatedCompositeFieldContainer[MetricInfo]
+    sample_unit: str
     create_time: _timestamp_pb2.Timestamp
     queue_time: _timestamp_pb2.Timestamp
     start_time: _timestamp_pb2.Timestamp
@@ -219,7 +254,7 @@ class Job(_message.Message):
     yield_time: _timestamp_pb2.Timestamp
     pause_time: _timestamp_pb2.Timestamp
     end_time: _timestamp_pb2.Timestamp
-    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., reason: _Optional[str] = ..., spec: _Optional[_Union[JobSpec, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., latest_metrics: _Optional[_Mapping[str, float]] = ..., attempt: _Optional[int] = ..., error: _Optional[_Union[JobError, _Mapping]] = ..., report: _Optional[_Union[ClassificationReport, _Mapping]] = ..., revision: _Optional[int] = ..., pid: _Optional[int] = ..., failures: _Optional[int] = ..., approximate: _Optional[_Iterable[str]] = ..., findings: _Optional[_Iterable[_Union[Finding, _Mapping]]] = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., queue_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., run_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., hold_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., yield_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., pause_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., reason: _Optional[str] = ..., spec: _Optional[_Union[JobSpec, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., latest_metrics: _Optional[_Mapping[str, float]] = ..., attempt: _Optional[int] = ..., error: _Optional[_Union[JobError, _Mapping]] = ..., revision: _Optional[int] = ..., pid: _Optional[int] = ..., failures: _Optional[int] = ..., approximate: _Optional[_Iterable[str]] = ..., findings: _Optional[_Iterable[_Union[Finding, _Mapping]]] = ..., kind: _Optional[_Union[JobKind, str]] = ..., metrics: _Optional[_Iterable[_Union[MetricInfo, _Mapping]]] = ..., sample_unit: _Optional[str] = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., queue_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., run_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., hold_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., yield_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., pause_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class SubmitJobRequest(_message.Message):
     __slots__ = ("spec", "name", "request_id", "validate_only")

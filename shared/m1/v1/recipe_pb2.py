@@ -26,25 +26,33 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from m1.v1 import job_pb2 as m1_dot_v1_dot_job__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x12m1/v1/recipe.proto\x12\x05m1.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x0fm1/v1/job.proto\"\x82\x01\n\x06Recipe\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07summary\x18\x02 \x01(\t\x12\x14\n\x0c\x64\x65\x66\x61ult_data\x18\x03 \x01(\t\x12 \n\x08settings\x18\x04 \x03(\x0b\x32\x0e.m1.v1.Setting\x12\x10\n\x08measures\x18\x05 \x01(\x08\x12\x0f\n\x07package\x18\x06 \x01(\t\"\xc2\x01\n\x07Setting\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\'\n\x07\x64\x65\x66\x61ult\x18\x03 \x01(\x0b\x32\x16.google.protobuf.Value\x12\x14\n\x07minimum\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x07maximum\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x0f\n\x07\x63hoices\x18\x06 \x03(\t\x12\x0c\n\x04unit\x18\x07 \x01(\t\x12\x0f\n\x07summary\x18\x08 \x01(\tB\n\n\x08_minimumB\n\n\x08_maximum\"\x14\n\x12ListRecipesRequest\"5\n\x13ListRecipesResponse\x12\x1e\n\x07recipes\x18\x01 \x03(\x0b\x32\r.m1.v1.Recipe\"J\n\x10GetRecipeRequest\x12\x0e\n\x06recipe\x18\x01 \x01(\t\x12&\n\x0brecipe_file\x18\x02 \x01(\x0b\x32\x11.m1.v1.RecipeFile\"2\n\x11GetRecipeResponse\x12\x1d\n\x06recipe\x18\x01 \x01(\x0b\x32\r.m1.v1.Recipe2\x95\x01\n\rRecipeService\x12\x44\n\x0bListRecipes\x12\x19.m1.v1.ListRecipesRequest\x1a\x1a.m1.v1.ListRecipesResponse\x12>\n\tGetRecipe\x12\x17.m1.v1.GetRecipeRequest\x1a\x18.m1.v1.GetRecipeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x12m1/v1/recipe.proto\x12\x05m1.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x0fm1/v1/job.proto\"\x85\x02\n\x06Recipe\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07summary\x18\x02 \x01(\t\x12\x14\n\x0c\x64\x65\x66\x61ult_data\x18\x03 \x01(\t\x12 \n\x08settings\x18\x04 \x03(\x0b\x32\x0e.m1.v1.Setting\x12\x10\n\x08measures\x18\x05 \x01(\x08\x12\x0f\n\x07package\x18\x06 \x01(\t\x12\x1a\n\x05needs\x18\x07 \x03(\x0b\x32\x0b.m1.v1.Need\x12\"\n\x07metrics\x18\x08 \x03(\x0b\x32\x11.m1.v1.MetricInfo\x12\x13\n\x0bsample_unit\x18\t \x01(\t\x12\x12\n\nreads_data\x18\n \x01(\x08\x12\x18\n\x04uses\x18\x0b \x03(\x0b\x32\n.m1.v1.Use\"o\n\x04Need\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12)\n\x07options\x18\x02 \x03(\x0b\x32\x18.m1.v1.Need.OptionsEntry\x1a.\n\x0cOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"U\n\x03Use\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07summary\x18\x02 \x01(\t\x12\x1f\n\x07options\x18\x03 \x03(\x0b\x32\x0e.m1.v1.Setting\x12\x0e\n\x06inputs\x18\x04 \x01(\t\"\xc2\x01\n\x07Setting\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\'\n\x07\x64\x65\x66\x61ult\x18\x03 \x01(\x0b\x32\x16.google.protobuf.Value\x12\x14\n\x07minimum\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x07maximum\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x0f\n\x07\x63hoices\x18\x06 \x03(\t\x12\x0c\n\x04unit\x18\x07 \x01(\t\x12\x0f\n\x07summary\x18\x08 \x01(\tB\n\n\x08_minimumB\n\n\x08_maximum\"\x14\n\x12ListRecipesRequest\"5\n\x13ListRecipesResponse\x12\x1e\n\x07recipes\x18\x01 \x03(\x0b\x32\r.m1.v1.Recipe\"J\n\x10GetRecipeRequest\x12\x0e\n\x06recipe\x18\x01 \x01(\t\x12&\n\x0brecipe_file\x18\x02 \x01(\x0b\x32\x11.m1.v1.RecipeFile\"2\n\x11GetRecipeResponse\x12\x1d\n\x06recipe\x18\x01 \x01(\x0b\x32\r.m1.v1.Recipe2\x95\x01\n\rRecipeService\x12\x44\n\x0bListRecipes\x12\x19.m1.v1.ListRecipesRequest\x1a\x1a.m1.v1.ListRecipesResponse\x12>\n\tGetRecipe\x12\x17.m1.v1.GetRecipeRequest\x1a\x18.m1.v1.GetRecipeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'm1.v1.recipe_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_NEED_OPTIONSENTRY']._loaded_options = None
+  _globals['_NEED_OPTIONSENTRY']._serialized_options = b'8\001'
   _globals['_RECIPE']._serialized_start=77
-  _globals['_RECIPE']._serialized_end=207
-  _globals['_SETTING']._serialized_start=210
-  _globals['_SETTING']._serialized_end=404
-  _globals['_LISTRECIPESREQUEST']._serialized_start=406
-  _globals['_LISTRECIPESREQUEST']._serialized_end=426
-  _globals['_LISTRECIPESRESPONSE']._serialized_start=428
-  _globals['_LISTRECIPESRESPONSE']._serialized_end=481
-  _globals['_GETRECIPEREQUEST']._serialized_start=483
-  _globals['_GETRECIPEREQUEST']._serialized_end=557
-  _globals['_GETRECIPERESPONSE']._serialized_start=559
-  _globals['_GETRECIPERESPONSE']._serialized_end=609
-  _globals['_RECIPESERVICE']._serialized_start=612
-  _globals['_RECIPESERVICE']._serialized_end=761
+  _globals['_RECIPE']._serialized_end=338
+  _globals['_NEED']._serialized_start=340
+  _globals['_NEED']._serialized_end=451
+  _globals['_NEED_OPTIONSENTRY']._serialized_start=405
+  _globals['_NEED_OPTIONSENTRY']._serialized_end=451
+  _globals['_USE']._serialized_start=453
+  _globals['_USE']._serialized_end=538
+  _globals['_SETTING']._serialized_start=541
+  _globals['_SETTING']._serialized_end=735
+  _globals['_LISTRECIPESREQUEST']._serialized_start=737
+  _globals['_LISTRECIPESREQUEST']._serialized_end=757
+  _globals['_LISTRECIPESRESPONSE']._serialized_start=759
+  _globals['_LISTRECIPESRESPONSE']._serialized_end=812
+  _globals['_GETRECIPEREQUEST']._serialized_start=814
+  _globals['_GETRECIPEREQUEST']._serialized_end=888
+  _globals['_GETRECIPERESPONSE']._serialized_start=890
+  _globals['_GETRECIPERESPONSE']._serialized_end=940
+  _globals['_RECIPESERVICE']._serialized_start=943
+  _globals['_RECIPESERVICE']._serialized_end=1092
 # @@protoc_insertion_point(module_scope)

@@ -8,20 +8,57 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Recipe(_message.Message):
-    __slots__ = ("name", "summary", "default_data", "settings", "measures", "package")
+    __slots__ = ("name", "summary", "default_data", "settings", "measures", "package", "needs", "metrics", "sample_unit", "reads_data", "uses")
     NAME_FIELD_NUMBER: _ClassVar[int]
     SUMMARY_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_DATA_FIELD_NUMBER: _ClassVar[int]
     SETTINGS_FIELD_NUMBER: _ClassVar[int]
     MEASURES_FIELD_NUMBER: _ClassVar[int]
     PACKAGE_FIELD_NUMBER: _ClassVar[int]
+    NEEDS_FIELD_NUMBER: _ClassVar[int]
+    METRICS_FIELD_NUMBER: _ClassVar[int]
+    SAMPLE_UNIT_FIELD_NUMBER: _ClassVar[int]
+    READS_DATA_FIELD_NUMBER: _ClassVar[int]
+    USES_FIELD_NUMBER: _ClassVar[int]
     name: str
     summary: str
     default_data: str
     settings: _containers.RepeatedCompositeFieldContainer[Setting]
     measures: bool
     package: str
-    def __init__(self, name: _Optional[str] = ..., summary: _Optional[str] = ..., default_data: _Optional[str] = ..., settings: _Optional[_Iterable[_Union[Setting, _Mapping]]] = ..., measures: bool = ..., package: _Optional[str] = ...) -> None: ...
+    needs: _containers.RepeatedCompositeFieldContainer[Need]
+    metrics: _containers.RepeatedCompositeFieldContainer[_job_pb2.MetricInfo]
+    sample_unit: str
+    reads_data: bool
+    uses: _containers.RepeatedCompositeFieldContainer[Use]
+    def __init__(self, name: _Optional[str] = ..., summary: _Optional[str] = ..., default_data: _Optional[str] = ..., settings: _Optional[_Iterable[_Union[Setting, _Mapping]]] = ..., measures: bool = ..., package: _Optional[str] = ..., needs: _Optional[_Iterable[_Union[Need, _Mapping]]] = ..., metrics: _Optional[_Iterable[_Union[_job_pb2.MetricInfo, _Mapping]]] = ..., sample_unit: _Optional[str] = ..., reads_data: bool = ..., uses: _Optional[_Iterable[_Union[Use, _Mapping]]] = ...) -> None: ...
+
+class Need(_message.Message):
+    __slots__ = ("kind", "options")
+    class OptionsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    options: _containers.ScalarMap[str, str]
+    def __init__(self, kind: _Optional[str] = ..., options: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class Use(_message.Message):
+    __slots__ = ("name", "summary", "options", "inputs")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SUMMARY_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    INPUTS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    summary: str
+    options: _containers.RepeatedCompositeFieldContainer[Setting]
+    inputs: str
+    def __init__(self, name: _Optional[str] = ..., summary: _Optional[str] = ..., options: _Optional[_Iterable[_Union[Setting, _Mapping]]] = ..., inputs: _Optional[str] = ...) -> None: ...
 
 class Setting(_message.Message):
     __slots__ = ("name", "kind", "default", "minimum", "maximum", "choices", "unit", "summary")

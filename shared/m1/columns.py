@@ -1,0 +1,110 @@
+"""Columns: what a data set has, and what a recipe needs of one.
+
+A data set is a table for each split ("train", "test"), of named columns. A recipe says which kinds of columns it needs
+and how they are to be read (an image's size); a source says which kinds it has. What does not fit is refused before a
+job is stored, in a sentence that names both. Imports neither NumPy nor torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, get_args
+
+from m1.settings import Value
+
+Kind = Literal["image", "label", "text", "tokens", "vector", "caption"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+# How a kind of column is called in a sentence.
+_WORDS: Mapping[str, str] = {
+    "image": "images",
+    "label": "a label for each",
+    "text": "text",
+    "tokens": "tokens",
+    "vector": "vectors of numbers",
+    "caption": "captions",
+}
+
+
+@dataclass(frozen=True)
+class Need:
+    """A column that a recipe needs, and how it is to be read: of an image its `size` in pixels and its `fit`.
+
+    An option's value that begins with "$" is that of the setting of this name: Need("image", {"size": "$size"}).
+    """
+
+    kind: Kind
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    def with_settings(self, settings: Mapping[str, Value]) -> Need:
+        """This need, with the settings' values in place of their names."""
+        return Need(
+            self.kind,
+            {
+                key: str(settings[value[1:]]) if value.startswith("$") else value
+                for key, value in sorted(self.options.items())
+            },
+        )
+
+    @property
+    def words(self) -> str:
+        """In a sentence: "images of 64 px (crop)"."""
+        if self.kind == "image" and "size" in self.options:
+            fit = f" ({self.options['fit']})" if "fit" in self.options else ""
+            return f"images of {self.options['size']} px{fit}"
+        return _WORDS[self.kind]
+
+
+# What 0.1.0 read, whatever the recipe.
+IMAGES_OF_32 = (Need("image", {"fit": "squeeze", "size": "32"}), Need("label"))
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a data set, as it is stored: one value for each row."""
+
+    name: str
+    kind: Kind
+    dtype: str
+    """NumPy's name of it: "uint8"."""
+    shape: Sequence[int] = ()
+    """Of one row; empty for a number, and for what varies in length (text)."""
+    options: Mapping[str, str] = field(default_factory=dict)
+    """How it was read."""
+    classes: Sequence[str] = ()
+    """Of a label: their names, in the order of their numbers."""
+
+    @property
+    def words(self) -> str:
+        """In a sentence."""
+        return Need(self.kind, self.options).words
+
+
+Schema = Sequence[Column]
+
+
+def key_of_needs(needs: Sequence[Need]) -> str:
+    """A short hash of how a source is read; empty for what 0.1.0 read, so that its cache stays good."""
+    if tuple(needs) == IMAGES_OF_32:
+        return ""
+    text = json.dumps([asdict(need) for need in needs], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def words_of(parts: Sequence[Need] | Sequence[Column]) -> str:
+    """In a sentence: "images of 64 px (crop) and a label for each"."""
+    words = [part.words for part in parts]
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1] if words else ""])) or "nothing"
+
+
+def fits(needs: Sequence[Need], kinds: Sequence[str]) -> bool:
+    """Return True if a source that has these kinds of columns gives all that is needed."""
+    return all(need.kind in kinds for need in needs)
+
+
+def needs_from_json(data: Sequence[Mapping[str, Any]]) -> tuple[Need, ...]:
+    """Needs from plain data."""
+    return tuple(Need(need["kind"], dict(need["options"])) for need in data)
