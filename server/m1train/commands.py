@@ -85,7 +85,7 @@ def prepare_data(data_root: str, source: str, name: str) -> int:
         return ExitCode.ERROR
 
     try:
-        from m1train.attempt.run import throttled
+        from m1train.attempt.data import throttled
         from m1train.data.cache import read_manifest
         from m1train.data.prepare import prepare
 

@@ -86,27 +86,25 @@ def epoch_order(seed: int, epoch: int, n: int) -> NDArray[np.int64]:
     return np.argsort(_keys(seed, Stream.ORDER, epoch, n), kind="stable")
 
 
-def validation_split(seed: int, labels: NDArray[np.int64], n_validation: int) -> tuple[NDArray[np.int64], ...]:
-    """Which images train and which validate: two sorted lists of indices; the classes' shares differ by one image."""
-    keys = _keys(seed, Stream.SPLIT, 0, len(labels))
+def even_split(
+    seed: int, labels: NDArray[np.int64], n_held_out: int, stream: Stream = Stream.SPLIT
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Which samples stay and which are held out: two sorted lists of indices; the labels' shares differ by one."""
+    keys = _keys(seed, stream, 0, len(labels))
     rank = np.empty(len(labels))
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
         rank[members[np.argsort(keys[members], kind="stable")]] = (np.arange(len(members)) + 0.5) / len(members)
     chosen = np.lexsort((keys, rank))
-    return np.sort(chosen[n_validation:]), np.sort(chosen[:n_validation])
+    return np.sort(chosen[n_held_out:]), np.sort(chosen[:n_held_out])
 
 
-def random_split(seed: int, n: int, n_validation: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Which of n samples train and which validate: two sorted lists of indices."""
-    order = np.argsort(_keys(seed, Stream.SPLIT, 0, n), kind="stable")
-    return np.sort(order[n_validation:]), np.sort(order[:n_validation])
-
-
-def test_split(seed: int, n: int, n_test: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Which of n samples stay and which are set apart for the test: two sorted lists of indices."""
-    order = np.argsort(_keys(seed, Stream.TEST, 0, n), kind="stable")
-    return np.sort(order[n_test:]), np.sort(order[:n_test])
+def random_split(
+    seed: int, n: int, n_held_out: int, stream: Stream = Stream.SPLIT
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Which of n samples stay and which are held out: two sorted lists of indices."""
+    order = np.argsort(_keys(seed, stream, 0, n), kind="stable")
+    return np.sort(order[n_held_out:]), np.sort(order[:n_held_out])
 
 
 @dataclass(frozen=True)
@@ -152,6 +150,16 @@ def set_generators(seed: int, step: int) -> None:
     import torch
 
     words = _words(seed, Stream.STEP, 0, step >> 32, np.array([step & 0xFFFFFFFF], np.uint64), 4)[0]
+    torch.manual_seed(int(words[0]) << 31 ^ int(words[1]))
+    np.random.seed(int(words[2]))
+    random.seed(int(words[3]))
+
+
+def set_sample_generators(seed: int, epoch: int | None, sample: int) -> None:
+    """Set the three global generators for the making of one sample; with the epoch None in an evaluation."""
+    import torch
+
+    words = _words(seed, Stream.SAMPLE, int(epoch is None), epoch or 0, np.array([sample], np.uint64), 4)[0]
     torch.manual_seed(int(words[0]) << 31 ^ int(words[1]))
     np.random.seed(int(words[2]))
     random.seed(int(words[3]))

@@ -105,6 +105,27 @@ def fits(needs: Sequence[Need], kinds: Sequence[str]) -> bool:
     return all(need.kind in kinds for need in needs)
 
 
+def differing(before: Schema, now: Mapping[str, Column]) -> str:
+    """Say which column is not what it was, for a model that was made for the ones before; empty: they are the same."""
+    for column in before:
+        other = now.get(column.name)
+        if other is None or (other.kind, list(other.shape)) != (column.kind, list(column.shape)):
+            is_now = f"{other.kind} {list(other.shape)}" if other else "not there"
+            return f"{column.name} was {column.kind} {list(column.shape)}, is {is_now}"
+        if list(other.classes) != list(column.classes):
+            gone = [name for name in column.classes if name not in other.classes]
+            new = [name for name in other.classes if name not in column.classes]
+            words = [f"without {_few(gone)}" if gone else "", f"with {_few(new)}" if new else ""]
+            change = " and ".join(filter(None, words)) or "in another order"
+            return f"{column.name} has {len(other.classes)} classes, {change}, and had {len(column.classes)}"
+    return ""
+
+
+def _few(names: Sequence[str]) -> str:
+    shown = ", ".join(f'"{name}"' for name in names[:3])
+    return shown + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
 def needs_from_json(data: Sequence[Mapping[str, Any]]) -> tuple[Need, ...]:
     """Needs from plain data."""
     return tuple(Need(need["kind"], dict(need["options"])) for need in data)

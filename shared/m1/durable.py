@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import tempfile
@@ -54,3 +55,8 @@ def replace_file(path: Path, content: bytes, *, durable: bool) -> None:
         raise
     if durable:
         sync_directory(path.parent)
+
+
+def out_of_space(error: BaseException | None) -> bool:
+    """Return True if an error says that the disk, or the user's share of it, is full."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)

@@ -246,3 +246,24 @@ def from_rpc_error(error: grpc.RpcError) -> M1Error:
             )
     name = error.code().name
     return M1Error(_PLAIN_STATUS.get(name, Reason.INTERNAL), error.details() or f"the call ended with {name}")
+
+
+_LONGEST_LAST_LINE = 300
+
+
+def last_line(error: BaseException) -> str:
+    """What a traceback ends with: "ValueError: a sentence"; of a long message the first line, or its beginning."""
+    try:
+        said = _said(error)
+    except BaseException:  # noqa: BLE001 - foreign code makes the message, too
+        said = "its message cannot be read"
+    line = f"{type(error).__name__}: {said}" if said else type(error).__name__
+    return shortened(sendable(line), _LONGEST_LAST_LINE)
+
+
+def _said(error: BaseException) -> str:
+    if isinstance(error, SyntaxError):
+        return str(error.msg or "")
+    if isinstance(error, SystemExit):
+        return f"it ends the process with {error.code!r}"
+    return str(error).strip().split("\n", 1)[0]

@@ -18,7 +18,7 @@ from m1train.data.cache import Split
 from m1train.engine import device, memory
 from m1train.job.control import Control
 from m1train.job.journal import Journal
-from m1train.measurements.context import Desk
+from m1train.measurements.context import MeasurementContext
 from m1train.recipe import Recipe
 from m1train.task.settings import TrainingConfig
 from m1train.tuning.tuning import Tuning
@@ -104,7 +104,7 @@ def test_a_tuning_refuses_such_a_batch_before_it_trains(monkeypatch: pytest.Monk
     monkeypatch.setattr(psutil, "virtual_memory", lambda: Memory(3 * WEIGHTS + 2_000_000))
     profile = Profile(threads=1, memory_format="contiguous")
     with closing(JournalWriter(tmp_path / "journal")) as writer:
-        desk = Desk(profile, Control(tmp_path), Journal(writer))
+        desk = MeasurementContext(profile, Control(tmp_path), Journal(writer))
         with pytest.raises(M1Error, match="batch_size=8192 needs about"):
             Tuning(Linear(TrainingConfig(batch_size=8192)), profile, ["threads", "dtype"]).measure(desk)
 

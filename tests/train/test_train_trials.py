@@ -18,7 +18,7 @@ from m1.trials import Estimate, median_interval, paired_ratio
 from m1d.catalogue.profiles import current_conditions
 from m1train.job.control import Control
 from m1train.job.journal import Journal
-from m1train.measurements.context import Desk
+from m1train.measurements.context import MeasurementContext
 from m1train.randomness import Draw
 from m1train.recipe import Recipe
 from m1train.task.settings import TrainingConfig
@@ -125,9 +125,9 @@ class Compiler:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
+def desk(tmp_path: Path) -> Iterator[MeasurementContext]:
     with closing(JournalWriter(tmp_path / "journal")) as writer:
-        yield Desk(PROFILE, Control(tmp_path), Journal(writer))
+        yield MeasurementContext(PROFILE, Control(tmp_path), Journal(writer))
 
 
 @pytest.fixture
@@ -137,7 +137,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def test_what_is_cold_is_trained_before_the_time_is_taken(desk: Desk, clock: Clock) -> None:
+def test_what_is_cold_is_trained_before_the_time_is_taken(desk: MeasurementContext, clock: Clock) -> None:
     with closing(tuning._Trials(Growing(clock), desk)) as trials:
         seconds = [trials.trial(PROFILE, number)[0] for number in range(MOST_PAIRS)]
     assert seconds == [1 / 8] * MOST_PAIRS
@@ -145,7 +145,7 @@ def test_what_is_cold_is_trained_before_the_time_is_taken(desk: Desk, clock: Clo
 
 
 def test_images_of_every_size_are_compiled_for_before_the_first_trial_and_within_the_compiler_s_time(
-    desk: Desk, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    desk: MeasurementContext, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compiler = Compiler({})
     monkeypatch.setattr(torch, "compile", compiler)
@@ -156,7 +156,7 @@ def test_images_of_every_size_are_compiled_for_before_the_first_trial_and_within
 
 
 def test_the_power_is_called_the_same_as_when_a_job_is_submitted(
-    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    desk: MeasurementContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unclear = SimpleNamespace(percent=100, secsleft=-1, power_plugged=None)
     monkeypatch.setattr(psutil, "sensors_battery", lambda: unclear, raising=False)

@@ -19,15 +19,15 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from m1.checkpoint_state import MAX_STATE_BYTES, STATE_FILE, State, read_state
 from m1.durable import sync_directory, write_file
 from m1.failpoints import reach
 from m1.jobdir import checkpoint_path, checkpoints_path
-from m1.settings import Value
 from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
@@ -35,54 +35,13 @@ from torch import Tensor
 from m1train.checkpoints.tensor_file import Written, write_tensors
 
 FORMAT = 1
-_WEIGHTS, _OPTIMIZER, _STATE, _MANIFEST = "weights.safetensors", "optimizer.safetensors", "state.json", "manifest.json"
+_WEIGHTS, _OPTIMIZER, _STATE, _MANIFEST = "weights.safetensors", "optimizer.safetensors", STATE_FILE, "manifest.json"
 _FILES = (_WEIGHTS, _OPTIMIZER, _STATE)
 _TEMPORARY = ".tmp-"
 _DAMAGED = "damaged-"
-_MAX_JSON_BYTES = 2**20
+_MAX_JSON_BYTES = MAX_STATE_BYTES
 
 Tensors = dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Best:
-    """The checkpoint with the best validation accuracy so far, the earlier one of two equals."""
-
-    step: int
-    accuracy: float
-
-
-@dataclass(frozen=True)
-class Origin:
-    """What was trained, in words enough to train it elsewhere. The engine compares settings by it, and no more."""
-
-    id: str
-    recipe: str
-    data: str
-    settings: Mapping[str, Value]
-    profile: Mapping[str, Value]
-
-
-@dataclass(frozen=True)
-class State:
-    """The counters: where the training stands."""
-
-    step: int
-    """Optimizer steps done."""
-    epoch: int
-    """Epochs completed."""
-    validated_epochs: int
-    """Epochs whose validation has been recorded."""
-    validation: Mapping[str, float]
-    """The validation metrics that belong to these weights; empty when they were not measured."""
-    best: Best | None
-    fingerprint: Mapping[str, str | int]
-    time: float
-    """Seconds since the epoch."""
-    approximate: Sequence[str] = ()
-    """What has differed when the training went on under another fingerprint, in words; empty: it is exact."""
-    job: Origin | None = None
-    """None in a checkpoint that was written before this was kept."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +115,11 @@ def read(path: Path) -> Loaded:
     except SafetensorError as error:
         raise BadCheckpointError(f"its tensors cannot be read ({error})") from error
     size = sum(len(content) for content in contents.values()) + (path / _MANIFEST).stat().st_size
-    state = _parsed_state(_object(contents[_STATE], _STATE))
+    _object(contents[_STATE], _STATE)
+    try:
+        state = read_state(contents[_STATE])
+    except ValueError as error:
+        raise BadCheckpointError(f"{_STATE} is not a state ({error})") from error
     return Loaded(Checkpoint(state, size, files[_WEIGHTS]["sha256"]), weights, optimizer)
 
 
@@ -259,47 +222,3 @@ def _write_json(path: Path, data: object) -> Written:
     content = json.dumps(data, indent=1, allow_nan=False).encode()
     write_file(path, content)
     return Written(len(content), hashlib.sha256(content).hexdigest())
-
-
-def _parsed_state(data: dict[str, Any]) -> State:
-    try:
-        best = data["best"]
-        return State(
-            step=_count(data["step"]),
-            epoch=_count(data["epoch"]),
-            validated_epochs=_count(data["validated_epochs"]),
-            validation={str(k): float(v) for k, v in data["validation"].items()},
-            best=None if best is None else Best(_count(best["step"]), float(best["accuracy"])),
-            fingerprint={str(k): v if isinstance(v, int) else str(v) for k, v in data["fingerprint"].items()},
-            time=float(data["time"]),
-            approximate=_sentences(data.get("approximate", [])),
-            job=_origin(data.get("job")),
-        )
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise BadCheckpointError(f"{_STATE} is not a state ({type(error).__name__}: {error})") from error
-
-
-def _sentences(value: object) -> list[str]:
-    if not isinstance(value, list) or not all(isinstance(sentence, str) for sentence in value):
-        raise ValueError("approximate is not a list of sentences")
-    return value
-
-
-def _origin(value: object) -> Origin | None:
-    if value is None:
-        return None
-    if not isinstance(value, dict):
-        raise ValueError("job is not an object")
-    return Origin(
-        id=str(value["id"]),
-        recipe=str(value["recipe"]),
-        data=str(value["data"]),
-        settings=dict(value["settings"]),
-        profile=dict(value["profile"]),
-    )
-
-
-def _count(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**53:
-        raise ValueError(f"{value!r} is not a count")
-    return value

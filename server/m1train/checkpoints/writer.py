@@ -14,17 +14,17 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from m1.checkpoint_state import Best, State
+from m1.durable import out_of_space
 from m1.errors import M1Error, Reason
 from m1.failpoints import reach
 from m1.journal import CheckpointRemoved, CheckpointWritten, Notice
+from m1.metrics import Metric
 
 from m1train.checkpoints import files as checkpoint
-from m1train.checkpoints.files import Best, Checkpoint, State
+from m1train.checkpoints.files import Checkpoint
 from m1train.checkpoints.snapshot import Snapshot
-from m1train.disk import out_of_space
 from m1train.job.journal import Journal
-
-ACCURACY = "val/accuracy"
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,16 @@ class _Task:
 class CheckpointWriter:
     """The thread and its queue. Used by the loop's thread alone."""
 
-    def __init__(self, directory: Path, journal: Journal, keep: int, resumed: Checkpoint | None) -> None:
+    def __init__(
+        self, directory: Path, journal: Journal, keep: int, chooses: Metric, resumed: Checkpoint | None
+    ) -> None:
+        """`chooses` is the metric by whose validation the best checkpoint is chosen."""
+        self._chooses = chooses
+        self._key = f"val/{chooses.key}"
         self._directory = directory
         self._journal = journal
         self._keep = keep
-        self._best = _best_that_is_there(directory, resumed.state) if resumed else None
+        self._best = _best_that_is_there(directory, resumed.state, self._key) if resumed else None
         self._durable: dict[int, Checkpoint] = {resumed.state.step: resumed} if resumed else {}
         self._submitted = set(self._durable)
         self._failure: OSError | None = None
@@ -129,8 +134,9 @@ class CheckpointWriter:
         self._tidy()
 
     def _better(self, step: int, validation: Mapping[str, float]) -> Best | None:
-        if ACCURACY in validation and (self._best is None or validation[ACCURACY] > self._best.accuracy):
-            return Best(step, validation[ACCURACY])
+        value = validation.get(self._key)
+        if value is not None and (self._best is None or self._chooses.improves(value, self._best.value)):
+            return Best(step, value)
         return self._best
 
     def _tidy(self) -> None:
@@ -151,11 +157,11 @@ class CheckpointWriter:
             self._submitted.discard(step)
 
 
-def _best_that_is_there(directory: Path, state: State) -> Best | None:
+def _best_that_is_there(directory: Path, state: State, key: str) -> Best | None:
     """The best checkpoint so far; another home's, or one that its owner deleted, is none that could be kept."""
     if state.best is None or state.best.step in checkpoint.steps(directory):
         return state.best
-    return Best(state.step, state.validation[ACCURACY]) if ACCURACY in state.validation else None
+    return Best(state.step, state.validation[key]) if key in state.validation else None
 
 
 def announcement(written: Checkpoint, request: int) -> CheckpointWritten:

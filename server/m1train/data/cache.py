@@ -23,18 +23,18 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
+from m1.columns import IMAGES_OF_32, Column
 from m1.datasets import MANIFEST, CachedDataset
-from m1.durable import replace_file, sync_directory
+from m1.durable import out_of_space, replace_file, sync_directory
 from m1.errors import M1Error, Reason
 from m1.failpoints import reach
 from numpy.typing import NDArray
 
 from m1train.data.decode import SIZE, SPLITS, Pixels, Progress, Source, bad_data
 from m1train.data.scratch import make_private, scratch_directory
-from m1train.disk import out_of_space
 
 FORMAT = 1
 _CONTENT = "content.json"
@@ -58,6 +58,18 @@ class Dataset:
     """Of all images and labels: the same for a folder and a tar of it."""
     train: Split
     test: Split
+
+    @property
+    def columns(self) -> dict[str, Column]:
+        """What it has, by name."""
+        label = Column("label", "label", "int64", (), {}, tuple(self.manifest.classes))
+        return {"image": Column("image", "image", "uint8", _IMAGE_SHAPE, IMAGES_OF_32[0].options), "label": label}
+
+    @property
+    def splits(self) -> dict[str, dict[str, NDArray[Any]]]:
+        """The columns' values of each split."""
+        both = {"train": self.train, "test": self.test}
+        return {name: {"image": split.images, "label": split.labels} for name, split in both.items()}
 
 
 def key_of(name: str, source: Source) -> str:

@@ -7,11 +7,12 @@ import os
 import struct
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
+from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
@@ -172,3 +173,17 @@ def decoded(files: Iterable[ImageFile]) -> Iterator[Sample]:
         finally:
             for future in ahead:
                 future.cancel()
+
+
+def read_image(path: Path, options: Mapping[str, str]) -> Pixels:
+    """The pixels of an image's file, read as a data set's column was.
+
+    Raises:
+        M1Error: BAD_DATA naming the file.
+    """
+    del options
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise bad_data(path, f"cannot be read ({error.strerror})") from error
+    return decode(ImageFile("", "", path.name, str(path), content)).pixels

@@ -15,6 +15,8 @@ from m1.jobdir import Profile
 from torch import Tensor
 from torch.optim import Optimizer
 
+from m1train.task.recipe import Batch
+
 # <sys/qos.h>: QOS_CLASS_USER_INITIATED. Threads inherit the class of the thread that makes them.
 _QOS_CLASS_USER_INITIATED = 0x19
 # <malloc.h> of glibc.
@@ -38,13 +40,13 @@ class Device:
     notice: str = ""
     """A sentence for the person, when it is not quite what the profile asked for."""
 
-    def model(self, model: torch.nn.Module) -> torch.nn.Module:
-        """The model, in place."""
+    def prepare_model(self, model: torch.nn.Module) -> torch.nn.Module:
+        """Move the model to the device, in the memory format."""
         moved: torch.nn.Module = model.to(self.device, memory_format=self.memory_format)  # type: ignore[call-overload]
         return moved
 
-    def optimizer(self, optimizer: Optimizer) -> Optimizer:
-        """The optimizer, with one kernel for its whole step where it has one and the profile wants it."""
+    def prepare_optimizer(self, optimizer: Optimizer) -> Optimizer:
+        """Note the optimizer's first rates, and have it use one kernel for its whole step, as the profile says."""
         # One that is made with a state (Adagrad) has put it where the kernel that it was made for wants it.
         settled = bool(optimizer.state) and self.device.type != "cpu"
         for group in optimizer.param_groups:
@@ -62,20 +64,22 @@ class Device:
         """What the loss is multiplied by before the backward pass, and the gradients are divided by after it."""
         return _FLOAT16_LOSS_SCALE if self.dtype is torch.float16 else 1.0
 
-    def laid_out(self, images: Tensor) -> Tensor:
-        """A batch of images [B, C, H, W] in the memory format, where it is: what a thread may do beside the training's.
+    def laid_out(self, batch: Batch) -> Batch:
+        """Lay a batch out where it is: what a thread may do beside the training's.
 
         Two threads that bring something to a GPU at once end the process on mps (pytorch#197805).
         """
-        return images.contiguous(memory_format=self.memory_format)
+        return batch.map(self._laid_out)
 
-    def inputs(self, images: Tensor) -> Tensor:
-        """A batch of images [B, C, H, W], in place; for the training's thread."""
-        return self.laid_out(images).to(self.device)
+    def to_device(self, batch: Batch) -> Batch:
+        """Bring a batch to the device, laid out; for the training's thread."""
+        return batch.map(lambda tensor: self._laid_out(tensor).to(self.device))
 
-    def labels(self, labels: Tensor) -> Tensor:
-        """A batch of labels [B], in place; for the training's thread."""
-        return labels.to(self.device)
+    def _laid_out(self, tensor: Tensor) -> Tensor:
+        # A memory format is of what a convolution takes: [B, C, H, W], in floating point.
+        if tensor.ndim == 4 and tensor.is_floating_point():
+            return tensor.contiguous(memory_format=self.memory_format)
+        return tensor
 
     def autocast(self) -> contextlib.AbstractContextManager[object]:
         """The context of the forward pass."""

@@ -1,14 +1,9 @@
 """The training loop, from wherever it stands to its end.
 
-Where it stands is two counters: steps done and epochs validated. What comes next is a pure function of them
-(`position`), so a training that was interrupted (within an epoch, at its end, in a validation, in the test)
-goes on by the same code as one that was not. Between two steps, and between two batches of an evaluation, it heeds
-what the daemon wants:
-
-    stop    leave
-    yield   write a checkpoint, leave when it is durable; when it cannot be written, fail, and say so
-    hold    say so, wait, say when it goes on; checkpoint requests are served meanwhile
-    checkpoint = n   have one written, while the training goes on; or announce the one of this step again
+Where it stands is two counters: steps done, and the step of the last validation. What comes next is a pure function of
+them (`position`), so a training that was interrupted (within an epoch, at its end, in a validation, in the test) goes
+on by the same code as one that was not. Between two steps, and between two batches of an evaluation, it obeys the
+daemon (m1train.job.obey).
 
 Before a step it has a checkpoint written when the last one is older than the work that may be at risk. Copying the
 state for a checkpoint goes on beside the forward and the backward pass; before the optimizer step it is awaited.
@@ -25,104 +20,137 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from m1.checkpoint_state import Origin, State
 from m1.errors import M1Error, Reason
 from m1.failpoints import reach
-from m1.jobdir import Want
-from m1.journal import Continued, Held, Metrics, Phase, Plan, Report
+from m1.jobdir import Desired, Want
+from m1.journal import Metrics, Phase, Plan
 from numpy.typing import NDArray
-from torch import nn
-from torch.optim import Optimizer
 
-from m1train.checkpoints.files import Origin, State
 from m1train.checkpoints.snapshot import Snapshot
 from m1train.checkpoints.writer import CheckpointWriter
-from m1train.data.cache import Dataset, Split
 from m1train.engine.batches import Batches
-from m1train.engine.device import Device
-from m1train.engine.evaluation import Evaluation, evaluate
-from m1train.engine.position import Duty, Position, at_risk, due
+from m1train.engine.position import Action, Position, Rhythm, at_risk, due
 from m1train.engine.steps import Steps
-from m1train.job.control import Control, Leave
+from m1train.engine.training import Training
+from m1train.job.control import Control
 from m1train.job.journal import Journal
-from m1train.recipe import AnyRecipe
-from m1train.task.classifier.metrics import accuracy, class_accuracy
+from m1train.job.obey import obey
+from m1train.job.results import Results
+from m1train.task.recipe import DataInfo, Samples, Split
 
 log = logging.getLogger(__name__)
 
 
-@dataclass
-class Loop:
-    """A training with all that it works on."""
+@dataclass(frozen=True)
+class Material:
+    """What a training learns from and is judged by."""
 
-    recipe: AnyRecipe
-    device: Device
-    model: nn.Module
-    optimizer: Optimizer
-    dataset: Dataset
-    batches: Batches
-    validation_images: NDArray[np.int64]
-    position: Position
+    info: DataInfo
+    train: Samples
+    training: NDArray[np.int64]
+    """Which samples of `train` are learnt from."""
+    validation: NDArray[np.int64]
+    """Which samples of `train` are held out; none: nothing is validated."""
+    test: Samples
+    tested: NDArray[np.int64]
+    """Which samples of `test` are tested on."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """The job that a training belongs to: what its checkpoints say of it, and where its news go."""
+
     fingerprint: Mapping[str, str | int]
     approximate: Sequence[str]
     origin: Origin
     control: Control
     journal: Journal
     writer: CheckpointWriter
-    clock: Callable[[], float] = time.monotonic
-    """What the age of the last checkpoint is counted by; nothing that is trained depends on it."""
+    results: Results
+
+
+class Loop:
+    """A training with all that it works on."""
+
+    def __init__(
+        self,
+        training: Training,
+        material: Material,
+        batches: Batches,
+        position: Position,
+        context: Context,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`clock` is what the age of the last checkpoint is counted by; nothing that is trained depends on it."""
+        self.context = context
+        self._training = training
+        self._material = material
+        self._batches = batches
+        self._position = position
+        self._clock = clock
+        config = training.task.config
+        every = config.validate_every_steps or batches.steps_per_epoch
+        self._rhythm = Rhythm(
+            batches.steps_per_epoch,
+            config.epochs,
+            every if len(material.validation) else 0,
+            config.checkpoint_every_epochs,
+            config.checkpoint_every_steps,
+        )
 
     def run(self) -> None:
         """Train to the end, with the last checkpoint durable.
 
         Raises:
-            Leave: the daemon wants this process to go.
+            StopRequested: the daemon wants this process to go.
             M1Error: NOT_FINITE; DISK_FULL for a checkpoint that must be durable.
         """
-        config, position, steps_per_epoch = self.recipe.config, self.position, self.batches.steps_per_epoch
-        self.journal.append(
-            Plan(position.step, position.step // steps_per_epoch, config.epochs * steps_per_epoch, config.epochs)
-        )
-        self._steps = Steps(self.recipe, self.device, self.model, self.optimizer, self.batches)
+        rhythm = self._rhythm
+        self.context.journal.append(Plan(self._position.step, self._epoch(), rhythm.total_steps, rhythm.epochs))
+        self._steps = Steps(self._training, self._batches)
         try:
             self._go_on()
         finally:
             self._steps.close()
 
     def _go_on(self) -> None:
-        config, position, steps_per_epoch = self.recipe.config, self.position, self.batches.steps_per_epoch
+        position, every_s = self._position, self._training.task.config.checkpoint_every_s
         self._snapshot: Snapshot | None = None
-        position.saved_at_s = self.clock()
+        position.saved_at_s = self._clock()
         phase = None
         while True:
-            self._heed()
-            every, validates = config.checkpoint_every_epochs, len(self.validation_images) > 0
-            duty = due(position, steps_per_epoch, config.epochs, every, validates)
-            if duty is not phase and duty in (Duty.TRAIN, Duty.VALIDATE, Duty.TEST):
-                self.journal.append(Phase(duty.value))
-                phase = duty
-            match duty:
-                case Duty.TRAIN:
-                    if at_risk(position, self.clock(), config.checkpoint_every_s):
+            self._obey()
+            action = due(position, self._rhythm)
+            if action is not phase and action in (Action.TRAIN, Action.VALIDATE, Action.TEST):
+                self.context.journal.append(Phase(action.value))
+                phase = action
+            match action:
+                case Action.TRAIN:
+                    if at_risk(position, self._clock(), every_s):
                         self._checkpoint()
                     self._step()
-                case Duty.VALIDATE:
+                case Action.VALIDATE:
                     self._validate()
-                case Duty.CHECKPOINT:
+                case Action.CHECKPOINT:
                     self._checkpoint()
-                case Duty.TEST:
+                case Action.TEST:
                     self._test()
-                case Duty.FINISH:
-                    self.writer.wait_for(position.step)
+                case Action.FINISH:
+                    self.context.writer.wait_for(position.step)
                     return
 
+    def _epoch(self) -> int:
+        return self._position.step // self._rhythm.steps_per_epoch
+
     def _step(self) -> None:
-        position = self.position
-        trained = self._steps.train(position.step, self._let_the_copy_end)
+        position = self._position
+        stepped = self._steps.train(position.step, self._let_the_copy_end)
         position.step += 1
         position.validation = {}
         reach("after.step")
-        if position.step % self.recipe.config.metrics_every == 0:
-            self._record(trained.metrics() | self._steps.stopwatch.read())
+        if position.step % self._training.task.config.metrics_every == 0:
+            self._record(stepped.metrics() | self._steps.timer.read(), of_step=True)
 
     def _let_the_copy_end(self) -> None:
         if self._snapshot is not None:
@@ -130,92 +158,66 @@ class Loop:
             self._snapshot = None
 
     def _validate(self) -> None:
-        began = time.perf_counter()
-        result = self._evaluate(self.dataset.train, self.validation_images)
-        self._finite_loss("validation", result)
+        measured = self._evaluate("val", self._material.train, self._material.validation)
         reach("before.validated")
-        self.position.validated_epochs = self.position.step // self.batches.steps_per_epoch
-        self.position.validation = {"val/loss": result.loss, "val/accuracy": accuracy(result.confusion)}
-        self._record(self.position.validation)
-        log.info(
-            "epoch %d of %d (step %d): validation loss %.4f, accuracy %.2f %% (%.1f s)",
-            self.position.validated_epochs,
-            self.recipe.config.epochs,
-            self.position.step,
-            result.loss,
-            100 * accuracy(result.confusion),
-            time.perf_counter() - began,
-        )
+        self._position.validated_step = self._position.step
+        self._position.validation = measured
+        self._record(measured)
 
     def _test(self) -> None:
-        split = self.dataset.test
-        result = self._evaluate(split, np.arange(len(split.labels)))
-        self._finite_loss("test", result)
+        measured = self._evaluate("test", self._material.test, self._material.tested)
         reach("before.tested")
-        self._record({"test/loss": result.loss, "test/accuracy": accuracy(result.confusion)})
-        classes = list(self.dataset.manifest.classes)
-        self.journal.append(Report(classes, class_accuracy(result.confusion), result.confusion.tolist()))
-        self.position.tested = True
-        log.info(
-            "test: loss %.4f, accuracy %.2f %% of %d images",
-            result.loss,
-            100 * accuracy(result.confusion),
-            len(split.labels),
-        )
+        self._record(measured)
+        self._position.tested = True
 
-    def _evaluate(self, split: Split, indices: NDArray[np.int64]) -> Evaluation:
-        n_classes = len(self.dataset.manifest.classes)
-        return evaluate(self.recipe, self.model, self.device, split, indices, n_classes, self._heed)
-
-    def _finite_loss(self, what: str, result: Evaluation) -> None:
-        if not math.isfinite(result.loss):
-            message = f"the {what} loss is {result.loss} after step {self.position.step}"
+    def _evaluate(self, split: Split, samples: Samples, indices: NDArray[np.int64]) -> dict[str, float]:
+        began, step = time.perf_counter(), self._position.step
+        evaluation = self._training.task.evaluation(self._material.info, split)
+        self._training.evaluate(samples, indices, evaluation, self._obey)
+        measured = {f"{split}/{key}": float(value) for key, value in evaluation.metrics().items()}
+        if not math.isfinite(measured[f"{split}/loss"]):
+            what = "validation" if split == "val" else "test"
+            message = f"the {what} loss is {measured[f'{split}/loss']} after step {step}"
             raise M1Error(Reason.NOT_FINITE, message, "try a smaller lr, or another seed", field="settings.lr")
+        with self._training.judging():
+            self.context.results.store(evaluation.results(self._training.model), step)
+        words = ", ".join(f"{key} {value:.4g}" for key, value in measured.items())
+        log.info("step %d: %s of %d samples (%.1f s)", step, words, len(indices), time.perf_counter() - began)
+        return measured
 
-    def _record(self, values: Mapping[str, float]) -> None:
-        epoch = self.position.step // self.batches.steps_per_epoch
-        self.journal.append(Metrics(self.position.step, epoch, dict(values)))
+    def _record(self, values: Mapping[str, float], *, of_step: bool = False) -> None:
+        self.context.journal.append(Metrics(self._position.step, self._epoch(), dict(values), of_step))
 
     def _checkpoint(self) -> None:
-        position = self.position
+        position, context = self._position, self.context
         state = State(
             step=position.step,
-            epoch=position.step // self.batches.steps_per_epoch,
-            validated_epochs=position.validated_epochs,
+            epoch=self._epoch(),
+            validated_epochs=position.validated_step // self._rhythm.steps_per_epoch,
+            validated_step=position.validated_step,
             validation=dict(position.validation),
             best=None,  # the writer knows it
-            fingerprint=self.fingerprint,
+            fingerprint=context.fingerprint,
             time=time.time(),
-            approximate=self.approximate,
-            job=self.origin,
+            approximate=context.approximate,
+            job=context.origin,
         )
-        if self.writer.has(position.step):
-            self.writer.announce(state, position.request)
+        if context.writer.has(position.step):
+            context.writer.announce(state, position.request)
         else:
-            self._snapshot = Snapshot(self.model, self.optimizer)
-            self.writer.write(state, position.request, self._snapshot)
-        position.saved = (position.step, position.validated_epochs)
-        position.saved_at_s = self.clock()
+            self._snapshot = Snapshot(self._training.model, self._training.optimizer)
+            context.writer.write(state, position.request, self._snapshot)
+        position.saved = (position.step, position.validated_step)
+        position.saved_at_s = self._clock()
 
-    def _heed(self) -> None:
-        held = False
-        while True:
-            self.journal.settle()
-            desired = self.control.look()
-            if desired.want is Want.STOP:
-                raise Leave("stopped")
-            wanted = desired.checkpoint > self.position.request
-            self.position.request = max(desired.checkpoint, self.position.request)
-            if wanted or desired.want is Want.YIELD:
-                self._checkpoint()
-            if desired.want is Want.YIELD:
-                self.writer.wait_for(self.position.step)
-                raise Leave("yielded")
-            if desired.want is Want.RUN:
-                if held:
-                    self.journal.append(Continued(self.position.step))
-                return
-            if not held:
-                self.journal.append(Held(self.position.step))
-                held = True
-            self.control.rest()
+    def _obey(self) -> None:
+        obey(self.context.control, self.context.journal, self._position.step, self._serve)
+
+    def _serve(self, desired: Desired) -> None:
+        """Have a checkpoint written that is asked for, and wait for the one that a yield needs."""
+        asked = desired.checkpoint > self._position.request
+        self._position.request = max(desired.checkpoint, self._position.request)
+        if asked or desired.want is Want.YIELD:
+            self._checkpoint()
+        if desired.want is Want.YIELD:
+            self.context.writer.wait_for(self._position.step)

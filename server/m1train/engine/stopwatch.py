@@ -17,7 +17,7 @@ class Stopwatch:
 
     def _reset(self) -> None:
         self._seconds = dict.fromkeys(PHASES, 0.0)
-        self._steps = self._images = 0
+        self._steps = self._samples = 0
         self._total = 0.0
 
     @contextmanager
@@ -35,13 +35,13 @@ class Stopwatch:
         self._total += self._clock() - began
         self._steps += 1
 
-    def images(self, n: int) -> None:
-        """Count the images of a step."""
-        self._images += n
+    def samples(self, n: int) -> None:
+        """Count the samples of a step."""
+        self._samples += n
 
     def read(self) -> dict[str, float]:
-        """Images per second, and seconds of each phase per step, since the last reading."""
+        """Give the samples per second, and seconds of each phase per step, since the last reading."""
         values = {f"train/seconds/{name}": seconds / self._steps for name, seconds in self._seconds.items()}
-        values["train/images_per_s"] = self._images / self._total
+        values["train/samples_per_s"] = self._samples / self._total
         self._reset()
         return values

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 _HOLD_LOOK_S = 0.02
 
 
-class Leave(Exception):  # noqa: N818 - not an error: the way out of whatever is being done
+class StopRequested(Exception):  # noqa: N818 - not an error: the way out of whatever is being done
     """The daemon wants this process to go."""
 
     def __init__(self, outcome: Literal["yielded", "stopped"]) -> None:

@@ -15,19 +15,21 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from m1.columns import Column
 from m1.journal import Finding
 from m1.trials import Estimate, median_interval, paired_ratio
 from torch import Tensor, nn
-from torch.nn.utils import clip_grad_norm_
 
 from m1train.engine.device import Device, place
+from m1train.engine.training import Training
 from m1train.measurements import plain
-from m1train.measurements.context import Desk
+from m1train.measurements.context import MeasurementContext
 from m1train.measurements.declared import ClaimsConfig
 from m1train.measurements.work import triad, triad_array_bytes
 from m1train.randomness import Draw, initial_weights
 from m1train.recipes.cifar import CifarConfig
 from m1train.recipes.cifar.network import Cifar
+from m1train.task.recipe import Batch, DataInfo, Moment
 
 _LOADED_IMAGES, _LOADED_BATCH, _WORKERS = 768, 64, 4
 _CLAIMED_THREADS = 8
@@ -56,7 +58,7 @@ class Rule:
 class Trials:
     """Timing beside a daemon that may want the process to wait: what a hold fell into is timed again."""
 
-    desk: Desk
+    context: MeasurementContext
     seconds: float
     """About how long two things are compared."""
     batch: int
@@ -92,7 +94,7 @@ class Trials:
 
     def heed(self) -> None:
         """Between two parts of an action."""
-        if self.desk.heed():
+        if self.context.heed():
             self._held = True
 
 
@@ -102,27 +104,27 @@ class Claims:
     def __init__(self, config: ClaimsConfig) -> None:
         self._config = config
 
-    def measure(self, desk: Desk) -> None:
+    def measure(self, context: MeasurementContext) -> None:
         """Measure rule after rule, and publish after each.
 
         Raises:
-            Leave: the daemon wants this process to go.
+            StopRequested: the daemon wants this process to go.
         """
         chosen = [rule for rule in RULES if self._config.only in ("all", rule.name)]
-        desk.plan(len(chosen))
+        context.plan(len(chosen))
         began = time.perf_counter()
         found: list[Finding] = []
         for rule in chosen:
-            desk.phase(rule.name)
-            desk.heed()
+            context.phase(rule.name)
+            context.heed()
             if time.perf_counter() - began > self._config.limit_s:
                 why = f"not measured: limit_s={self._config.limit_s:g} was over; --set only={rule.name} measures it"
                 rows = [_absent(rule.name, rule.name, why)]
             else:
-                rows = rule.measure(Trials(desk, self._config.seconds_per_rule, self._config.batch_size))
+                rows = rule.measure(Trials(context, self._config.seconds_per_rule, self._config.batch_size))
             found += [replace(row, claimed=rule.claimed) for row in rows]
-            desk.found(found)
-            desk.part_done({f"claims/{row.key}": row.value for row in rows if row.value is not None})
+            context.found(found)
+            context.part_done({f"claims/{row.key}": row.value for row in rows if row.value is not None})
 
 
 def _faster(key: str, title: str, slow: Sequence[float], fast: Sequence[float], note: str) -> Finding:
@@ -142,12 +144,11 @@ class _Step:
     """A training step of the `cifar` recipe on one batch, as a device takes it."""
 
     def __init__(self, at: Device, batch: int) -> None:
-        self._at, self._recipe = at, Cifar(CifarConfig())
-        with initial_weights(0):
-            self.model = at.model(self._recipe.model(10))
-        self._optimizer = at.optimizer(self._recipe.optimizer(self.model))
-        images, labels = plain.tensors(batch)
-        self._inputs, self._labels = at.inputs(images), at.labels(labels)
+        labels = Column("label", "label", "int64", classes=tuple(str(digit) for digit in range(10)))
+        self._training = Training.assemble(Cifar(CifarConfig()), at, DataInfo({"label": labels}), None)
+        self.model = self._training.model
+        images, numbers = plain.tensors(batch)
+        self._batch = at.to_device(Batch({"image": images, "label": numbers}))
 
     def __call__(self) -> None:
         self.learn(slice(None), 1)
@@ -155,22 +156,15 @@ class _Step:
 
     def learn(self, chosen: slice, parts: int) -> None:
         """Add up the gradients of a part of the batch."""
-        inputs, labels = self._inputs[chosen], self._labels[chosen]
-        draw = Draw(0, 0, np.arange(len(labels), dtype=np.uint64))
-        with self._at.autocast():
-            logits = self._recipe.training_logits(self.model, inputs, draw)
-            loss = self._recipe.loss(logits, labels) / parts
-        (loss * self._at.loss_scale).backward()  # type: ignore[no-untyped-call]
+        part = self._batch.map(lambda tensor: tensor[chosen])
+        loss, _ = self._training.loss(part, Draw(0, 0, np.arange(part.size, dtype=np.uint64)))
+        self._training.add_gradients(loss / parts)
 
     def update(self) -> None:
         """Change the weights; returns when that is done."""
-        parameters = list(self.model.parameters())
-        if self._at.loss_scale != 1:
-            torch._foreach_div_([p.grad for p in parameters if p.grad is not None], self._at.loss_scale)
-        clip_grad_norm_(parameters, self._recipe.clip_norm)
-        self._optimizer.step()
-        self._optimizer.zero_grad()
-        _synchronise(self._at.device)
+        self._training.clip()
+        self._training.update(Moment(0, 1, 1))
+        _synchronise(self._training.device.device)
 
 
 def _synchronise(device: torch.device) -> None:
@@ -182,7 +176,7 @@ def _synchronise(device: torch.device) -> None:
 
 def _at(trials: Trials, **changes: str) -> Device:
     """The job's profile with some fields in their place; without compiling, which takes longer than the trials."""
-    return place(replace(trials.desk.profile, **{"dtype": "float32", "compile": False, **changes}))  # type: ignore[arg-type]
+    return place(replace(trials.context.profile, **{"dtype": "float32", "compile": False, **changes}))  # type: ignore[arg-type]
 
 
 def _step_note(trials: Trials) -> str:
@@ -190,7 +184,7 @@ def _step_note(trials: Trials) -> str:
 
 
 def _threads(trials: Trials) -> list[Finding]:
-    key, own = "threads/8", trials.desk.profile.threads
+    key, own = "threads/8", trials.context.profile.threads
     title = f"{_CLAIMED_THREADS} threads over {own}"
     if own == _CLAIMED_THREADS:
         return [_absent(key, title, f"not measured: this machine's own profile has {own} threads")]
@@ -213,7 +207,7 @@ def _threads(trials: Trials) -> list[Finding]:
 def _torchscript(trials: Trials) -> list[Finding]:
     key, title = "torchscript", "TorchScript over eager"
     inputs, labels = plain.tensors(trials.batch)
-    at = plain.place_of_a_script(trials.desk.profile.threads)
+    at = plain.place_of_a_script(trials.context.profile.threads)
     eager = plain.Trainer(plain.network(), at)
     try:
         compiled = plain.Trainer(torch.jit.script(plain.network()), at)
@@ -287,7 +281,7 @@ def _dtype(trials: Trials) -> list[Finding]:
     rows = []
     for dtype in ("bfloat16", "float16"):
         key, title = f"dtype/{dtype}", f"{dtype} over float32"
-        if dtype == "float16" and trials.desk.profile.device == "cpu":
+        if dtype == "float16" and trials.context.profile.device == "cpu":
             why = "not measured: it is not sound on a CPU, where small gradients become 0, and is not offered"
             rows.append(_absent(key, title, why))
             continue
@@ -298,7 +292,7 @@ def _dtype(trials: Trials) -> list[Finding]:
 
 def _memory_format(trials: Trials) -> list[Finding]:
     key, title = "memory_format", "channels_last over contiguous"
-    if trials.desk.profile.device == "mps":
+    if trials.context.profile.device == "mps":
         return [_absent(key, title, "not measured: BatchNorm's gradients are wrong in it on mps (pytorch#175189)")]
     last, first = trials.pairs(
         _Step(_at(trials, memory_format="channels_last"), trials.batch),
@@ -407,7 +401,7 @@ def _accumulation(trials: Trials) -> list[Finding]:
 
 def _bandwidth(trials: Trials) -> list[Finding]:
     key, title = "bandwidth", "memory bandwidth that a training step uses"
-    if trials.desk.profile.device != "cpu":
+    if trials.context.profile.device != "cpu":
         return [_absent(key, title, "not measured: the triad that it is compared with is the CPU's")]
     step = _Step(_at(trials), trials.batch)
     with _counted_bytes(step.model) as counted:

@@ -10,28 +10,29 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from m1.jobdir import Profile, Want
-from m1.journal import Continued, Finding, Findings, Held, Metrics, Phase, Plan
+from m1.jobdir import Profile
+from m1.journal import Finding, Findings, Metrics, Phase, Plan
 
-from m1train.job.control import Control, Leave
+from m1train.job.control import Control
 from m1train.job.journal import Journal
+from m1train.job.obey import obey
 
 
 class Measurement(Protocol):
     """A measurement with its settings, about to be made."""
 
-    def measure(self, desk: Desk) -> None:
-        """Measure; call `desk.heed` at least every half second, and `desk.found` with all that is known by then.
+    def measure(self, context: MeasurementContext) -> None:
+        """Measure; call `context.heed` at least every half second, and `context.found` with all that is known by then.
 
         Raises:
-            Leave: the daemon wants this process to go.
+            StopRequested: the daemon wants this process to go.
             M1Error: why it cannot be measured.
         """
         ...
 
 
 @dataclass
-class Desk:
+class MeasurementContext:
     """What a measurement works with: how the machine runs it, what the daemon wants, and where its results go."""
 
     profile: Profile
@@ -61,22 +62,9 @@ class Desk:
         self.journal.append(Findings(list(findings), profile, conditions or {}))
 
     def heed(self) -> bool:
-        """Do what the daemon wants, and say whether that took time: what was measured meanwhile is not to be used.
+        """Do what the daemon wants, and return True if that took time: what was measured meanwhile is not to be used.
 
         Raises:
-            Leave: it wants this process to go.
+            StopRequested: it wants this process to go.
         """
-        held = False
-        while True:
-            self.journal.settle()
-            want = self.control.look().want
-            if want in (Want.STOP, Want.YIELD):
-                raise Leave("stopped" if want is Want.STOP else "yielded")
-            if want is Want.RUN:
-                if held:
-                    self.journal.append(Continued(self.done))
-                return held
-            if not held:
-                self.journal.append(Held(self.done))
-                held = True
-            self.control.rest()
+        return obey(self.control, self.journal, self.done)

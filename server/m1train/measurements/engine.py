@@ -17,26 +17,29 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from m1.datasets import CachedDataset
+from m1.checkpoint_state import Origin
+from m1.columns import Column
 from m1.jobdir import Desired, Want, checkpoints_path
 from m1.journal import Finding, JournalWriter, journal_path
+from m1.metrics import LOSS
 from m1.trials import median_interval, paired_ratio
 
-from m1train.checkpoints.files import Origin
 from m1train.checkpoints.writer import CheckpointWriter
-from m1train.data.cache import Dataset, Split
 from m1train.engine.batches import Batches
 from m1train.engine.device import Device, place
-from m1train.engine.loop import Loop
+from m1train.engine.loop import Context, Loop, Material
 from m1train.engine.position import Position
-from m1train.job.control import Control, Leave
+from m1train.engine.training import Training
+from m1train.job.control import Control, StopRequested
 from m1train.job.journal import Journal
+from m1train.job.results import Results
 from m1train.measurements import plain
-from m1train.measurements.context import Desk
+from m1train.measurements.context import MeasurementContext
 from m1train.measurements.declared import EngineConfig
-from m1train.randomness import epoch_order, initial_weights
+from m1train.randomness import epoch_order
 from m1train.recipes.cifar import CifarConfig
 from m1train.recipes.cifar.network import Cifar
+from m1train.task.recipe import Arrays, Batch, DataInfo, Rows
 
 _DTYPES = ("float32", "bfloat16")
 _NOT_TIMED = 2
@@ -61,15 +64,15 @@ _RATIOS = (
     ("bfloat16", "memory_bfloat16", "goal: at least 0.95"),
 )
 
-Turn = Callable[["_Watch"], None]
+Turn = Callable[["_TurnControl"], None]
 
 
-class _Watch(Control):
+class _TurnControl(Control):
     """What a turn looks at before each step: leaves when it is over, and says how long the timed steps took."""
 
-    def __init__(self, desk: Desk, steps: int) -> None:
+    def __init__(self, context: MeasurementContext, steps: int) -> None:
         super().__init__(Path())
-        self._desk, self._end, self._looks = desk, _NOT_TIMED + steps, 0
+        self._context, self._end, self._looks = context, _NOT_TIMED + steps, 0
         self._began = 0.0
         self.seconds = 0.0
         self.held = False
@@ -79,8 +82,8 @@ class _Watch(Control):
         now = time.perf_counter()
         if self._looks == self._end:
             self.seconds = now - self._began
-            raise Leave("stopped")
-        self.held = self._desk.heed() or self.held
+            raise StopRequested("stopped")
+        self.held = self._context.heed() or self.held
         if self._looks == _NOT_TIMED:
             self._began = now
         self._looks += 1
@@ -93,51 +96,51 @@ class Engine:
     def __init__(self, config: EngineConfig) -> None:
         self._config = config
 
-    def measure(self, desk: Desk) -> None:
+    def measure(self, context: MeasurementContext) -> None:
         """Time all ways, round after round, and publish after each.
 
         Raises:
-            Leave: the daemon wants this process to go.
+            StopRequested: the daemon wants this process to go.
         """
         config = self._config
-        desk.plan(config.rounds * len(_TITLES))
-        desk.phase("set up")
+        context.plan(config.rounds * len(_TITLES))
+        context.phase("set up")
         speeds: dict[str, list[float]] = {way: [] for way in _TITLES}
         with tempfile.TemporaryDirectory(prefix="m1-engine-") as scratch, ExitStack() as ends:
-            turns = self._turns(desk, Path(scratch), ends)
+            turns = self._turns(context, Path(scratch), ends)
             began = time.perf_counter()
             for done in range(config.rounds):
                 if done >= 2 and time.perf_counter() - began > config.limit_s:
                     break
                 for way, turn in turns.items():
-                    desk.phase(_TITLES[way])
-                    speeds[way].append(self._images_per_s(desk, turn))
-                    desk.part_done({f"engine/{way}/images_per_s": speeds[way][-1]})
-                desk.found(findings(speeds, desk.profile.device))
+                    context.phase(_TITLES[way])
+                    speeds[way].append(self._images_per_s(context, turn))
+                    context.part_done({f"engine/{way}/images_per_s": speeds[way][-1]})
+                context.found(findings(speeds, context.profile.device))
 
-    def _images_per_s(self, desk: Desk, turn: Turn) -> float:
+    def _images_per_s(self, context: MeasurementContext, turn: Turn) -> float:
         """The speed of one turn; one that was held is made again."""
         while True:
-            watch = _Watch(desk, self._config.steps)
+            watch = _TurnControl(context, self._config.steps)
             try:
                 turn(watch)
-            except Leave:
+            except StopRequested:
                 if not watch.seconds:  # it is the daemon that wants us to leave
                     raise
             if not watch.held:
                 return self._config.steps * self._config.batch_size / watch.seconds
 
-    def _turns(self, desk: Desk, scratch: Path, ends: ExitStack) -> dict[str, Turn]:
-        at = {dtype: place(replace(desk.profile, dtype=dtype)) for dtype in _DTYPES}
-        turns = {"plain": self._plain(desk, ends)}
+    def _turns(self, context: MeasurementContext, scratch: Path, ends: ExitStack) -> dict[str, Turn]:
+        at = {dtype: place(replace(context.profile, dtype=dtype)) for dtype in _DTYPES}
+        turns = {"plain": self._plain(context, ends)}
         turns |= {f"memory_{dtype}": self._in_memory(at[dtype]) for dtype in _DTYPES}
         return turns | {dtype: self._engine(at[dtype], scratch / dtype, ends) for dtype in _DTYPES}
 
-    def _plain(self, desk: Desk, ends: ExitStack) -> Turn:
-        script = plain.Script(desk.profile.threads, self._config.batch_size)
+    def _plain(self, context: MeasurementContext, ends: ExitStack) -> Turn:
+        script = plain.Script(context.profile.threads, self._config.batch_size)
         ends.callback(script.close)
 
-        def turn(watch: _Watch) -> None:
+        def turn(watch: _TurnControl) -> None:
             while True:
                 watch.look()
                 script.step()
@@ -145,12 +148,13 @@ class Engine:
         return turn
 
     def _in_memory(self, at: Device) -> Turn:
-        trainer = plain.Trainer(at.compiled(at.model(plain.network())), at)
-        images, labels = plain.tensors(len(plain.digits()[1]))
-        inputs, labels = at.inputs(images), at.labels(labels)
+        trainer = plain.Trainer(at.compiled(at.prepare_model(plain.network())), at)
+        images, numbers = plain.tensors(len(plain.digits()[1]))
+        on_device = at.to_device(Batch({"image": images, "label": numbers}))
+        inputs, labels = on_device["image"], on_device["label"]
         size = self._config.batch_size
 
-        def turn(watch: _Watch) -> None:
+        def turn(watch: _TurnControl) -> None:
             for epoch in range(_EPOCHS):
                 order = torch.from_numpy(epoch_order(0, epoch, len(labels)))
                 for first in range(0, len(labels) - size + 1, size):
@@ -166,39 +170,23 @@ class Engine:
         config = CifarConfig(
             batch_size=self._config.batch_size, epochs=_EPOCHS, checkpoint_every_epochs=0, checkpoint_every_s=0
         )
-        recipe = Cifar(config)
-        pixels, labels = plain.digits()
-        split = Split(pixels, np.array(labels, np.int64))
-        classes = [str(digit) for digit in range(10)]
-        dataset = Dataset(CachedDataset("digits", "", len(labels), 0, classes, 0, 0.0), "", split, split)
+        pixels, numbers = plain.digits()
+        columns: Arrays = {"image": pixels, "label": np.array(numbers, np.int64)}
+        label = Column("label", "label", "int64", classes=tuple(str(digit) for digit in range(10)))
+        info = DataInfo({"label": label})
+        training = Training.assemble(Cifar(config), at, info, None)
         # Whole batches only, so that every step is as large as the next.
-        used = np.arange(len(labels) // config.batch_size * config.batch_size)
-        with initial_weights(0):
-            model = recipe.model(len(classes))
-        model = at.model(model)
-        writer = CheckpointWriter(directory, journal, 1, None)
+        used, none = np.arange(len(numbers) // config.batch_size * config.batch_size), np.arange(0)
+        samples = Rows(columns)
+        material = Material(info, samples, used, none, samples, none)
+        writer = CheckpointWriter(directory, journal, 1, LOSS, None)
         ends.callback(writer.close)
+        context = Context({}, [], Origin(), Control(directory), journal, writer, Results(directory, journal))
+        batches = Batches(samples, used, config.batch_size, 0)
 
-        def turn(watch: _Watch) -> None:
-            loop.control = watch
-            loop.run()
+        def turn(watch: _TurnControl) -> None:
+            Loop(training, material, batches, Position(), replace(context, control=watch)).run()
 
-        loop = Loop(
-            recipe,
-            at,
-            model,
-            at.optimizer(recipe.optimizer(model)),
-            dataset,
-            Batches(split, used, config.batch_size, 0),
-            np.arange(0),
-            Position(),
-            {},
-            [],
-            Origin("", "cifar", "", {}, {}),
-            Control(directory),
-            journal,
-            writer,
-        )
         return turn
 
 

@@ -62,7 +62,7 @@ class Trainer:
     def __init__(self, model: nn.Module, at: Device) -> None:
         self._model, self._at = model, at
         self._parameters = list(model.parameters())
-        self._optimizer = at.optimizer(AdamW(self._parameters, lr=1e-3, weight_decay=1e-4))
+        self._optimizer = at.prepare_optimizer(AdamW(self._parameters, lr=1e-3, weight_decay=1e-4))
 
     def step(self, inputs: Tensor, labels: Tensor) -> None:
         """Learn from a batch."""

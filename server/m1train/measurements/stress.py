@@ -17,7 +17,7 @@ from m1.errors import M1Error, Reason
 from m1.journal import Finding
 from m1.trials import Estimate, median_interval, paired_ratio
 
-from m1train.measurements.context import Desk
+from m1train.measurements.context import MeasurementContext
 from m1train.measurements.declared import StressConfig
 from m1train.measurements.sensors import energy_j, peak_memory_mb, temperature_c
 from m1train.measurements.work import Plan, Work, plans
@@ -51,34 +51,34 @@ class Stress:
         self.config = config
         self._clock = clock
 
-    def measure(self, desk: Desk) -> None:
+    def measure(self, context: MeasurementContext) -> None:
         """Work for duration_s.
 
         Raises:
-            Leave: the daemon wants this process to go.
+            StopRequested: the daemon wants this process to go.
             M1Error: OUT_OF_MEMORY, INVALID_SETTING: the memory limit.
         """
-        desk.plan(0)
-        desk.phase("set up")
-        chosen, works = self._set_up(desk)
+        context.plan(0)
+        context.phase("set up")
+        chosen, works = self._set_up(context)
         turn_s = min(_TURN_S, self.config.duration_s / (3 * len(works)))
-        desk.plan(max(1, round(self.config.duration_s / turn_s)))
-        desk.phase("stress")
+        context.plan(max(1, round(self.config.duration_s / turn_s)))
+        context.phase("stress")
         tally = _Tally()
         published = self._clock()
         while tally.work_s < self.config.duration_s:
-            self._turn(desk, tally, works, min(turn_s, self.config.duration_s - tally.work_s))
+            self._turn(context, tally, works, min(turn_s, self.config.duration_s - tally.work_s))
             if self._clock() - published >= _PUBLISH_S:
                 published = self._clock()
-                desk.found(self._findings(chosen, works, tally, desk.profile.threads))
-        desk.plan(desk.done)
-        desk.found(self._findings(chosen, works, tally, desk.profile.threads))
+                context.found(self._findings(chosen, works, tally, context.profile.threads))
+        context.plan(context.done)
+        context.found(self._findings(chosen, works, tally, context.profile.threads))
 
-    def _set_up(self, desk: Desk) -> tuple[list[Plan], list[Work]]:
+    def _set_up(self, context: MeasurementContext) -> tuple[list[Plan], list[Work]]:
         """What was chosen, and those of it that the memory suffices for."""
         limit_mb, before_mb = self.config.memory_limit_mb, peak_memory_mb()
         left = int((limit_mb - before_mb) * 1e6)
-        chosen = [plan for plan in plans(desk.profile.threads, left) if self.config.work in ("all", plan.group)]
+        chosen = [plan for plan in plans(context.profile.threads, left) if self.config.work in ("all", plan.group)]
         works = []
         for plan in chosen:
             # All of them stay, and an allocator keeps what one has freed: what counts is the sum of their bounds.
@@ -86,7 +86,7 @@ class Stress:
                 left -= plan.bytes
                 works.append(plan.make())
                 works[-1].call()
-                desk.heed()
+                context.heed()
         if not works:
             least = math.ceil(before_mb + min(plan.bytes for plan in chosen) / 1e6) + 1
             raise M1Error(
@@ -106,12 +106,12 @@ class Stress:
             raise M1Error(Reason.OUT_OF_MEMORY, message, "allow it more: this much was not foreseen")
         return peak_mb
 
-    def _turn(self, desk: Desk, tally: _Tally, works: Sequence[Work], seconds: float) -> None:
+    def _turn(self, context: MeasurementContext, tally: _Tally, works: Sequence[Work], seconds: float) -> None:
         """One work's turn; all that was measured in one that was held is thrown away, and it has another."""
         index = len(tally.rates) % len(works)
         while True:
             began, cpu_before, energy_before = self._clock(), _cpu_s(), energy_j().value
-            rate = self._rate(desk, works[index], seconds)
+            rate = self._rate(context, works[index], seconds)
             if rate is not None:
                 break
         tally.rates.append((index, rate))
@@ -124,13 +124,13 @@ class Stress:
         if degrees is not None:
             tally.hottest_c = max(tally.hottest_c, degrees)
             values["stress/temperature_c"] = degrees
-        desk.part_done(values | {"stress/memory_mb": self._check_memory()})
+        context.part_done(values | {"stress/memory_mb": self._check_memory()})
 
-    def _rate(self, desk: Desk, work: Work, seconds: float) -> float | None:
+    def _rate(self, context: MeasurementContext, work: Work, seconds: float) -> float | None:
         """What the work does in a second of working; None when it was held in between."""
         began, worked_s, calls = self._clock(), 0.0, 0
         while calls == 0 or self._clock() - began < seconds:
-            if desk.heed():
+            if context.heed():
                 return None
             slice_began = self._clock()
             while (busy_s := self._clock() - slice_began) < _SLICE_S * self.config.load:
@@ -139,8 +139,8 @@ class Stress:
             worked_s += busy_s
             rested_at = self._clock() + busy_s * (1 / self.config.load - 1)
             while self._clock() < rested_at:
-                desk.control.rest()
-                if desk.heed():
+                context.control.rest()
+                if context.heed():
                     return None
         return calls * work.amount / worked_s
 

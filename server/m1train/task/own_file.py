@@ -21,20 +21,21 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
-from m1.errors import M1Error, Reason, nearest, sendable, shortened
+from m1.errors import M1Error, Reason, last_line, nearest, sendable, shortened
 from m1.installed import GROUP, InstalledRecipe
 from m1.settings import Setting, check
 
-from m1train.task.settings import KINDS, Config, Declaration, TrainingConfig, declared, resolved
+from m1train.task.settings import KINDS, Config, Declaration, EngineConfig, declared, resolved
 
 if TYPE_CHECKING:
-    from m1train.recipe import AnyRecipe
+    from m1train.task.recipe import AnyTask
 
 # The module that a user's file becomes; dataclasses and pickles look it up by this name.
 _MODULE = "own_recipe"
+# How many random samples a recipe is tried with.
+_EXAMPLES = 64
 
 # What a user's file says may be as long as it likes.
-_LONGEST_LAST_LINE = 300
 _LONGEST_PROBLEM = 500
 # A docstring's first line and all settings with their sentences, as they are sent.
 _LONGEST_DECLARATION_BYTES = 2**16
@@ -84,24 +85,6 @@ class OwnFile:
             raise self.bad(f"{doing} ({last_line(error)})", hint, self.line(error) or otherwise) from error
 
 
-def last_line(error: BaseException) -> str:
-    """What a traceback ends with: "ValueError: a sentence"; of a long message the first line, or its beginning."""
-    try:
-        said = _said(error)
-    except BaseException:  # noqa: BLE001 - foreign code makes the message, too
-        said = "its message cannot be read"
-    line = f"{type(error).__name__}: {said}" if said else type(error).__name__
-    return shortened(sendable(line), _LONGEST_LAST_LINE)
-
-
-def _said(error: BaseException) -> str:
-    if isinstance(error, SyntaxError):
-        return str(error.msg or "")
-    if isinstance(error, SystemExit):
-        return f"it ends the process with {error.code!r}"
-    return str(error).strip().split("\n", 1)[0]
-
-
 def read(file: OwnFile, class_name: str = "", sha256: str = "") -> Declaration:
     """Run a file and declare the recipe in it; imports torch.
 
@@ -127,22 +110,31 @@ def read(file: OwnFile, class_name: str = "", sha256: str = "") -> Declaration:
     return _declared(recipe, file, f"{recipe.__name__}@{found}")
 
 
-def rehearsed(file: OwnFile, declaration: Declaration, settings: Mapping[str, object]) -> None:
-    """Try a file's recipe with its settings.
+def rehearsed(file: OwnFile, declaration: Declaration, settings: Mapping[str, object], data: str = "") -> None:
+    """Try a file's recipe with its settings, on random samples of what it needs, or on what it reads itself.
+
+    One that reads its data itself is not tried without any.
 
     Raises:
         M1Error: BAD_RECIPE, or INVALID_SETTING.
     """
+    from m1train.engine.examples import examples
     from m1train.engine.rehearsal import rehearse
+    from m1train.task.own_data import own_samples
 
     recipe = getattr(sys.modules[_MODULE], declaration.name)
-    rehearse(recipe, resolved(declaration.config, settings), partial(_tried, file, recipe))
+    config = resolved(declaration.config, settings)
+    needs = [need.with_settings(vars(config)) for need in declaration.needs]
+    if not declaration.reads_data:
+        rehearse(recipe, config, lambda task: examples(task, needs, _EXAMPLES), partial(_tried, file, recipe))
+    elif data:
+        rehearse(recipe, config, lambda task: own_samples(task, Path(data)), partial(_tried, file, recipe))
 
 
 @contextmanager
-def _tried(file: OwnFile, recipe: type[AnyRecipe], doing: str) -> Iterator[None]:
+def _tried(file: OwnFile, recipe: type[AnyTask], doing: str) -> Iterator[None]:
     """As `OwnFile.blamed`; and what the engine finds unfit is said in its own words."""
-    from m1train.engine.rehearsal import UnfitError
+    from m1train.task.recipe import UnfitError
 
     unfit: UnfitError | None = None
     with file.blamed(doing, _line_of(file, recipe.__name__)):
@@ -154,31 +146,32 @@ def _tried(file: OwnFile, recipe: type[AnyRecipe], doing: str) -> Iterator[None]
         raise file.bad(str(unfit), unfit.hint, _line_of_unfit(file, recipe, unfit.where))
 
 
-def _line_of_unfit(file: OwnFile, recipe: type[AnyRecipe], where: str) -> int | None:
+def _line_of_unfit(file: OwnFile, recipe: type[AnyTask], where: str) -> int | None:
     if not hasattr(recipe, where):  # a setting, or the recipe itself
         return _line_of(file, where) or _line_of(file, recipe.__name__)
     # The method may be the one that every recipe has; what it gives is then the model's doing.
-    here = (inspect.unwrap(getattr(recipe, method)) for method in (where, "model"))
+    here = (inspect.unwrap(getattr(recipe, name)) for name in (where, "model", "network") if hasattr(recipe, name))
     codes = (found.__code__ for found in here if inspect.isfunction(found))
     lines = [code.co_firstlineno for code in codes if code.co_filename == str(file.path)]
     return lines[0] if lines else None
 
 
-def _chosen(file: OwnFile, module: types.ModuleType, class_name: str) -> type[AnyRecipe]:
-    from m1train.recipe import Recipe
+def _chosen(file: OwnFile, module: types.ModuleType, class_name: str) -> type[AnyTask]:
+    from m1train.task.recipe import Task
 
     # By the name under which the job will find it again: not a class of a function, nor one under a second name.
     here = {
         name: value
         for name, value in vars(module).items()
         if isinstance(value, type)
-        and issubclass(value, Recipe)
+        and issubclass(value, Task)
         and (value.__module__, value.__qualname__) == (_MODULE, name)
     }
     if not here:
         raise file.bad(
             "there is no recipe in it",
-            "it is a class at the top level that derives from m1train.recipe.Recipe; m1ctl recipes new writes one",
+            "it is a class at the top level that derives from Classifier or Task of m1train.recipe;"
+            " m1ctl recipes new writes one",
         )
     if class_name and class_name not in here:
         raise file.bad(f'there is no recipe "{class_name}" in it', nearest(class_name, here))
@@ -197,19 +190,21 @@ def of_package(installed: InstalledRecipe) -> Declaration:
     Raises:
         M1Error: BAD_RECIPE.
     """
-    from m1train.recipe import Recipe
+    from m1train.task.recipe import Task
 
     # What is wrong with a package is said with the package's name; it has no one file.
     package = OwnFile(Path(), f"{installed.package} {installed.version}")
     with package.blamed(f"{installed.value} cannot be imported"):
         found = importlib.metadata.EntryPoint(installed.name, installed.value, GROUP).load()
-    if not (isinstance(found, type) and issubclass(found, Recipe)):
-        raise package.bad(f"{installed.value} is no class that derives from m1train.recipe.Recipe", "tell its author")
+    if not (isinstance(found, type) and issubclass(found, Task)):
+        raise package.bad(
+            f"{installed.value} is no class that derives from Classifier or Task of m1train.recipe", "tell its author"
+        )
     return _declared(found, package, f"{installed.name}@{package.name}", installed)
 
 
 def _declared(
-    recipe: type[AnyRecipe], file: OwnFile, identity: str, installed: InstalledRecipe | None = None
+    recipe: type[AnyTask], file: OwnFile, identity: str, installed: InstalledRecipe | None = None
 ) -> Declaration:
     with file.blamed("its Config cannot be read"):
         wrong = wrong_setting(recipe.Config)
@@ -224,6 +219,11 @@ def _declared(
             config=recipe.Config,
             implementation=f"{recipe.__module__}:{recipe.__qualname__}",
             package=installed.package if installed else "",
+            needs=tuple(recipe.needs),
+            metrics=tuple(recipe.metrics),
+            sample_unit=recipe.sample_unit,
+            reads_data=reads_data(recipe),
+            uses=tuple(recipe.uses),
             identity=identity,
         )
         wrong = _wrong_text(recipe.__name__, declaration.to_json())
@@ -231,6 +231,13 @@ def _declared(
         name, problem, hint = wrong
         raise file.bad(problem, hint, _line_of(file, name))
     return declaration
+
+
+def reads_data(recipe: type[AnyTask]) -> bool:
+    """Return True if a recipe reads its data itself."""
+    from m1train.task.recipe import Task
+
+    return recipe.read is not Task.read
 
 
 def _wrong_text(recipe: str, said: Mapping[str, Any]) -> tuple[str, str, str] | None:
@@ -258,8 +265,8 @@ def _wrong_text(recipe: str, said: Mapping[str, Any]) -> tuple[str, str, str] | 
 def wrong_setting(config: type[Config]) -> tuple[str, str, str] | None:
     """The first thing that is wrong with a Config: the name in it, the problem, and the way out; None: it is good."""
     name = getattr(config, "__name__", "Config")
-    if not (isinstance(config, type) and issubclass(config, TrainingConfig)):
-        return name, f"{name} does not derive from TrainingConfig", f"write it as class {name}(TrainingConfig)"
+    if not (isinstance(config, type) and issubclass(config, EngineConfig)):
+        return name, f"{name} does not derive from TaskConfig", f"write it as class {name}(TaskConfig)"
     if inspect.get_annotations(config) and "__dataclass_fields__" not in vars(config):
         return name, f"{name} is no dataclass", "put @dataclass(frozen=True, kw_only=True) above it"
     kinds = get_type_hints(config)

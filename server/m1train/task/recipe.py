@@ -15,7 +15,7 @@ and step before each forward pass. What a checkpoint holds is the model's and th
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, Protocol
@@ -29,11 +29,26 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from m1train.randomness import Draw, random_split
-from m1train.task.settings import EngineConfigT, TaskConfig, Use
+from m1train.randomness import Draw, Stream, random_split
+from m1train.task.settings import EngineConfig, EngineConfigT, TaskConfig, Use
 
 Split = Literal["val", "test"]
 Arrays = Mapping[str, NDArray[Any]]
+STREAMS: Mapping[Split, Stream] = {"val": Stream.SPLIT, "test": Stream.TEST}
+
+
+class UnfitError(Exception):
+    """What a recipe gives is not what the engine takes: the method, the setting or the class, and the way out."""
+
+    def __init__(self, where: str, problem: str, hint: str = "put it right and submit it again") -> None:
+        super().__init__(problem)
+        self.where = where
+        self.hint = hint
+
+
+def called(value: object) -> str:
+    """Call a value in a sentence: a tensor by its shape, anything else by its type."""
+    return str(list(value.shape)) if isinstance(value, Tensor) else f"a {type(value).__name__}"
 
 
 @dataclass(frozen=True)
@@ -71,6 +86,10 @@ class Batch(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self._tensors)
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """Make a batch of what becomes of each tensor."""
+        return Batch({name: change(tensor) for name, tensor in self._tensors.items()})
 
 
 class Samples(Protocol):
@@ -176,6 +195,10 @@ class Task(Generic[EngineConfigT]):
     """What a sample is called: "images", "tokens", "pairs"."""
     uses: ClassVar[tuple[Use, ...]] = ()
     """What can be done with a trained model; see `use`."""
+    base_config: ClassVar[type[EngineConfig]] = TaskConfig
+    """What `Config` derives from: the settings, with the bounds, that the engine counts on."""
+    own_names: ClassVar[Mapping[str, str]] = {}
+    """What a short form calls these methods, for sentences about it: {"training_loss": "loss"}."""
 
     def __init__(self, config: EngineConfigT) -> None:
         self.config = config
@@ -199,9 +222,16 @@ class Task(Generic[EngineConfigT]):
         del info
         return Rows(columns)
 
-    def split(self, samples: Samples, n_validation: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Choose which samples of "train" train and which validate: two sorted lists of indices, from the seed."""
-        return random_split(self.config.seed, len(samples), n_validation)
+    def split(
+        self, samples: Samples, among: NDArray[np.int64], n: int, purpose: Split
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Hold n of some samples of "train" out for the validation, or the test where the data have none.
+
+        Returns the others and those n, two sorted lists of indices; a pure function of the seed.
+        """
+        del samples
+        rest, held_out = random_split(self.config.seed, len(among), n, STREAMS[purpose])
+        return among[rest], among[held_out]
 
     @property
     def n_validation(self) -> int:
@@ -227,6 +257,11 @@ class Task(Generic[EngineConfigT]):
     def network(self, info: DataInfo) -> nn.Module:
         """Make a new model."""
         raise NotImplementedError(f"{type(self).__name__} has no `network`")
+
+    @property
+    def fit_samples(self) -> int:
+        """How many raw training samples `fit_network` is to see; with 0 it is not called."""
+        return 0
 
     def fit_network(self, model: nn.Module, rows: Batch) -> None:
         """Set what follows from the data: called once, before the first step, with some raw training samples."""

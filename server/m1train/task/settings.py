@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar, get_type_hints
 
-from m1.columns import IMAGES_OF_32, Need
+from m1.columns import Need
 from m1.metrics import LOSS, Metric
 from m1.settings import Kind, Setting, Value, resolve
 
@@ -119,25 +119,7 @@ class TaskConfig(EngineConfig):
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainingConfig(EngineConfig):
-    """The settings that every classifier of images has."""
-
-    epochs: int = setting(15, "How often every training image is seen.", minimum=1, maximum=100_000, unit="epochs")
-    batch_size: int = setting(
-        128, "Images that one optimizer step learns from.", minimum=2, maximum=65_536, unit="images"
-    )
-    val_images: int = setting(
-        5000,
-        "Training images that are held out for validation, in equal shares of the classes; at most a tenth of them.",
-        minimum=0,
-        maximum=10_000_000,
-        unit="images",
-    )
-
-
 AnyConfigT = TypeVar("AnyConfigT", bound=Config)
-ConfigT = TypeVar("ConfigT", bound=TrainingConfig)
 EngineConfigT = TypeVar("EngineConfigT", bound=EngineConfig)
 
 
@@ -161,9 +143,6 @@ class Use:
         }
 
 
-ACCURACY = Metric("accuracy", "fraction", "more", "The fraction of the samples whose class is called right.")
-
-
 @dataclass(frozen=True)
 class Declaration:
     """A recipe as data: what `m1train describe` says of it."""
@@ -180,10 +159,10 @@ class Declaration:
     """It is a Measurement."""
     package: str = ""
     """The installed package that offers it; empty for one of m1d's own and for a user's file."""
-    needs: tuple[Need, ...] = IMAGES_OF_32
+    needs: tuple[Need, ...] = ()
     """The columns that it learns from; none for a Measurement, or where it reads its data itself."""
-    metrics: tuple[Metric, ...] = (ACCURACY, LOSS)
-    sample_unit: str = "images"
+    metrics: tuple[Metric, ...] = (LOSS,)
+    sample_unit: str = "samples"
     reads_data: bool = False
     """It reads its data itself."""
     uses: tuple[Use, ...] = ()

@@ -38,8 +38,8 @@ class Search:
     """A search under way, and what it has found."""
 
     trial: Callable[[Profile, int], tuple[float, bool]]
-    """Makes a trial of a profile: the seconds that an image takes, and whether the trial before it was long ago, so
-    that the two are no pair. The same number stands for the same images. Raises CannotTryError."""
+    """Makes a trial of a profile: the seconds that a sample takes, and whether the trial before it was long ago, so
+    that the two are no pair. The same number stands for the same samples. Raises CannotTryError."""
     forget: Callable[[Profile], None]
     """Is told which profile needs no more trials for now."""
     spent_s: Callable[[], float]
@@ -49,6 +49,8 @@ class Search:
     """What to try for a field in the place of a profile, and why not, where it cannot be."""
     publish: Callable[[Search, str], None] = lambda _search, _phase: None
     """Is told before each comparison what it is about."""
+    unit: str = "samples"
+    """What a sample is called."""
     comparisons: int = 0
     """Begun so far, the last one with the default included."""
     findings: list[Finding] = field(default_factory=list)
@@ -153,11 +155,11 @@ class Search:
             if number == 1:
                 affordable = (self.budget_s - began) / (self.spent_s() - began)
                 count = max(LEAST_FINAL_PAIRS, min(FINAL_PAIRS, int(affordable)))
-        self._rate("default", "images/s with the default", before)
+        self._rate("default", f"{self.unit}/s with the default", before)
         gain = paired_ratio(before, after) if after else None
         title = "the choice against the default"
         if gain and _above(gain, 1):
-            self._rate("tuned", "images/s with the choice", after)
+            self._rate("tuned", f"{self.unit}/s with the choice", after)
             self.findings.append(_finding("factor", title, gain, "x"))
             return
         if gain:
@@ -165,11 +167,11 @@ class Search:
             self.findings.append(_finding("taken_back", title, gain, "x", note))
             self.forget(self.best)
             self.best = start
-        self._rate("tuned", "images/s with the choice", before, note="it is the default")
+        self._rate("tuned", f"{self.unit}/s with the choice", before, note="it is the default")
 
     def _rate(self, key: str, title: str, seconds: Sequence[float], note: str = "") -> None:
         rate = median_interval([1 / s for s in seconds])
-        self.findings.append(_finding(f"images_per_s/{key}", title, rate, "images/s", note))
+        self.findings.append(_finding(f"samples_per_s/{key}", title, rate, f"{self.unit}/s", note))
 
     def _find(self, name: str, value: object, ratio: Estimate | None = None, note: str = "") -> None:
         title = f"{name} {_word(value)}"

@@ -1,8 +1,8 @@
 """`m1ctl tune`: which profile trains a recipe fastest on this machine, measured with the recipe's own steps.
 
-It trains on random images, with a learning rate of 0, so that what is computed stays finite however long it goes on; no
-data set is needed, and nothing is learnt. All candidates live in this process, the best one so far and the one that is
-tried: what a profile sets for the whole process is set before each trial.
+It trains on random samples, with a learning rate of 0, so that what is computed stays finite however long it goes on;
+no data set is needed, and nothing is learnt. All candidates live in this process, the best one so far and the one that
+is tried: what a profile sets for the whole process is set before each trial.
 """
 
 from __future__ import annotations
@@ -24,15 +24,16 @@ from m1.errors import M1Error
 from m1.jobdir import Profile, Want
 from m1.power import power_source
 
-from m1train.data.cache import Split
 from m1train.engine import device
-from m1train.engine.batches import Batches
+from m1train.engine.batches import Batches, raw_batch
+from m1train.engine.examples import examples, needs_of
 from m1train.engine.memory import check_batch
 from m1train.engine.steps import Steps
-from m1train.job.control import Control, Leave
-from m1train.measurements.context import Desk
-from m1train.randomness import Draw, Stream, initial_weights
-from m1train.recipe import AnyRecipe
+from m1train.engine.training import Training
+from m1train.job.control import Control, StopRequested
+from m1train.job.obey import check_stop
+from m1train.measurements.context import MeasurementContext
+from m1train.task.recipe import AnyTask
 from m1train.tuning.choices import FIELDS, choices, read_machine
 from m1train.tuning.search import MOST_PAIRS, CannotTryError, Search
 
@@ -44,7 +45,7 @@ _TRIAL_S = 0.5
 _MOST_STEPS = 200
 _COMPILE_LIMIT_S = 60.0
 _COMPILE_LOOK_S = 0.5
-_IMAGES, _CLASSES = 256, 10
+_SAMPLES = 256
 # Trials are spread over the whole training, of which a recipe may make the parts unlike: by the golden ratio, so that
 # any number of them is spread evenly.
 _SPREAD = (math.sqrt(5) - 1) / 2
@@ -53,33 +54,33 @@ _SPREAD = (math.sqrt(5) - 1) / 2
 class Tuning:
     """A measurement of the profiles of a recipe."""
 
-    def __init__(self, recipe: AnyRecipe, profile: Profile, fixed: Sequence[str], budget_s: float = BUDGET_S) -> None:
+    def __init__(self, task: AnyTask, profile: Profile, fixed: Sequence[str], budget_s: float = BUDGET_S) -> None:
         """`profile` is where it starts, and what it compares with; `fixed` are the fields that stay as they are."""
-        self._recipe = recipe
+        self._task = task
         self._start = replace(profile, origin="")
         self._fixed = fixed
         self._budget_s = budget_s
 
-    def measure(self, desk: Desk) -> None:
+    def measure(self, context: MeasurementContext) -> None:
         """See m1train.measurements.context.Measurement."""
         machine = read_machine(self._start)
-        trials = _Trials(self._recipe, desk)
+        trials = _Trials(self._task, context)
         power = power_source(psutil)
 
         def alternatives(name: str, now: Profile) -> list[tuple[Profile, str]]:
             found = [(choice.profile, choice.problem) for choice in choices(name, now, machine)]
             return [it for it in found if all(getattr(it[0], f) == getattr(self._start, f) for f in self._fixed)]
 
-        desk.plan(sum(not problem for name in FIELDS for _, problem in alternatives(name, self._start)) + 1)
-        desk.phase("warm up")
+        context.plan(sum(not problem for name in FIELDS for _, problem in alternatives(name, self._start)) + 1)
+        context.phase("warm up")
 
         def publish(search: Search, phase: str) -> None:
             if search.comparisons > 1:
-                desk.part_done({"tune/images_per_s": trials.rates[search.best]})
-            if desk.done == desk.total:
-                desk.plan(desk.total + 1)
-            desk.phase(phase)
-            desk.found(search.chosen())
+                context.part_done({"tune/samples_per_s": trials.rates[search.best]})
+            if context.done == context.total:
+                context.plan(context.total + 1)
+            context.phase(phase)
+            context.found(search.chosen())
 
         search = Search(
             trials.trial,
@@ -88,6 +89,7 @@ class Tuning:
             self._budget_s,
             alternatives,
             publish,
+            unit=self._task.sample_unit,
         )
         try:
             search.run(self._start, FIELDS, self._fixed)
@@ -99,8 +101,8 @@ class Tuning:
             "torch": importlib.metadata.version("torch"),
             "power": power if power == power_source(psutil) else "unknown",
         }
-        desk.found(search.chosen(), search.best, conditions)
-        desk.part_done({"tune/images_per_s": trials.rates[search.best]})
+        context.found(search.chosen(), search.best, conditions)
+        context.part_done({"tune/samples_per_s": trials.rates[search.best]})
         for finding in search.chosen():
             log.info("%s: %s %s %s", finding.title, finding.value, finding.unit, finding.note)
 
@@ -108,34 +110,33 @@ class Tuning:
 class _Trials:
     """Short trainings under different profiles."""
 
-    def __init__(self, recipe: AnyRecipe, desk: Desk) -> None:
+    def __init__(self, task: AnyTask, context: MeasurementContext) -> None:
         self.spent_s = 0.0
         self.rates: dict[Profile, float] = {}
-        """Images a second of each profile's last trial."""
-        self._recipe = recipe
-        self._desk = desk
-        config = recipe.config
+        """Samples a second of each profile's last trial."""
+        self._task = task
+        self._context = context
+        config = task.config
         self._batch_size: int = config.batch_size
-        draw = Draw(config.seed, 0, np.arange(_IMAGES, dtype=np.uint64))
-        noise = draw.uniforms(Stream.AUGMENTATION, 32 * 32 * 3) * 256
-        images = noise.astype(np.uint8).reshape(_IMAGES, 32, 32, 3)
-        self._split = Split(images, np.arange(_IMAGES, dtype=np.int64) % _CLASSES)
+        self._info, self._samples = examples(task, needs_of(task), _SAMPLES)
+        n = len(self._samples)
         # As many batches an epoch as indices of them take little memory.
         n_batches = min(64, max(4, 2**18 // config.batch_size))
-        indices = np.arange(n_batches * config.batch_size, dtype=np.int64) % _IMAGES
-        self._batches = Batches(self._split, indices, config.batch_size, config.seed)
+        indices = np.arange(n_batches * config.batch_size, dtype=np.int64) % n
+        self._batches = Batches(self._samples, indices, config.batch_size, config.seed)
+        self._rows = raw_batch(self._samples, np.arange(min(n, task.fit_samples)), None) if task.fit_samples else None
         self._candidates: dict[Profile, Steps] = {}
         self._n_steps = 0
 
     def trial(self, profile: Profile, number: int) -> tuple[float, bool]:
         """See m1train.tuning.search.Search.trial."""
-        held = self._desk.heed()
+        held = self._context.heed()
         began = time.perf_counter()
         try:
             steps = self._candidate(profile)
             device.switch(profile)
-            seconds = self._timed(steps, profile, self._place(number), self._n_steps)
-        except Leave:
+            seconds = self._timed(steps, profile, self._first_step(number), self._n_steps)
+        except StopRequested:
             raise
         except Exception as error:
             raise CannotTryError(_words(error)) from error
@@ -157,34 +158,29 @@ class _Trials:
         for profile in list(self._candidates):
             self.forget(profile)
 
-    def _place(self, number: int) -> int:
+    def _first_step(self, number: int) -> int:
         """The first step of a trial."""
-        total = self._recipe.config.epochs * self._batches.steps_per_epoch
+        total = self._task.config.epochs * self._batches.steps_per_epoch
         return int(number * _SPREAD % 1 * max(1, total - self._n_steps - 1))
 
     def _candidate(self, profile: Profile) -> Steps:
         if profile not in self._candidates:
             device.switch(profile)
-            with _compile_limit(self._desk.control) if profile.compile else contextlib.nullcontext():
+            with _compile_limit(self._context.control) if profile.compile else contextlib.nullcontext():
                 self._candidates[profile] = self._made(profile)
         return self._candidates[profile]
 
     def _made(self, profile: Profile) -> Steps:
         """A candidate that has compiled and allocated what its steps need."""
-        place = device.place(profile)
-        with initial_weights(self._recipe.config.seed):
-            model = self._recipe.model(_CLASSES)
-        model = place.model(model)
-        self._recipe.initialise(model, torch.from_numpy(self._split.images))
-        optimizer = place.optimizer(self._recipe.optimizer(model))
-        check_batch(self._recipe, place, model, optimizer, self._split, self._batch_size)
-        for group in optimizer.param_groups:
+        training = Training.assemble(self._task, device.place(profile), self._info, self._rows)
+        check_batch(training, self._samples, self._batch_size)
+        for group in training.optimizer.param_groups:
             group["initial_lr"] = 0.0
-        steps = Steps(self._recipe, place, model, optimizer, self._batches)
+        steps = Steps(training, self._batches)
         try:
             step_s = self._timed(steps, profile, 0, 1) * self._batch_size
             if not self._n_steps:
-                total = self._recipe.config.epochs * self._batches.steps_per_epoch
+                total = self._task.config.epochs * self._batches.steps_per_epoch
                 self._n_steps = max(1, min(round(_TRIAL_S / step_s), _MOST_STEPS, total - 1))
             for step in self._unlike() if profile.compile else ():
                 steps.train(step)
@@ -195,13 +191,13 @@ class _Trials:
         return steps
 
     def _unlike(self) -> list[int]:
-        """A step of each epoch that trials train in: a recipe may have images of another size there."""
-        firsts = [self._place(number) for number in range(MOST_PAIRS)]
+        """A step of each epoch that trials train in: a recipe may have samples of another size there."""
+        firsts = [self._first_step(number) for number in range(MOST_PAIRS)]
         trained = sorted({step for first in firsts for step in range(first, first + 1 + self._n_steps)})
         return list({step // self._batches.steps_per_epoch: step for step in trained}.values())
 
     def _timed(self, steps: Steps, profile: Profile, first: int, n: int) -> float:
-        """The seconds that an image takes, in the n steps after the first one."""
+        """The seconds that a sample takes, in the n steps after the first one."""
         steps.train(first)  # the caches warm, the epoch in its order, and ahead what is prepared ahead
         _finish(profile)
         began = time.perf_counter()
@@ -227,7 +223,7 @@ def _compile_limit(control: Control) -> Iterator[None]:
 
     Raises:
         TimeoutError: it took longer.
-        Leave: the daemon wants this process to go.
+        StopRequested: the daemon wants this process to go.
     """
     end = time.monotonic() + _COMPILE_LIMIT_S
 
@@ -243,9 +239,7 @@ def _compile_limit(control: Control) -> Iterator[None]:
         yield
     except Exception as error:
         torch._dynamo.reset()
-        want = control.look().want
-        if want in (Want.STOP, Want.YIELD):
-            raise Leave("stopped" if want is Want.STOP else "yielded") from error
+        check_stop(control)
         if time.monotonic() > end:  # whatever the compiler made of it
             raise TimeoutError(f"compiling took more than {_COMPILE_LIMIT_S:.0f} s") from error
         raise

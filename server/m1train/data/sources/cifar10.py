@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 from m1.datasets import CachedDataset
+from m1.durable import out_of_space
 from m1.errors import M1Error, Reason
 
 from m1train.data.decode import Progress, Sample, bad_data
 from m1train.data.scratch import scratch_directory
 from m1train.data.sources.tar import READ_ERRORS, TarHeaderError, open_tar
-from m1train.disk import out_of_space
 
 # torchvision.datasets.CIFAR10 (url, tgz_md5); a test holds them against it. Importing torchvision would import torch.
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"

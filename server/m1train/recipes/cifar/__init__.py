@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from m1train.task.settings import Declaration, TrainingConfig, setting
+from m1.columns import IMAGES_OF_32
+
+from m1train.task.classifier.settings import METRICS, PREDICT, TrainingConfig
+from m1train.task.settings import Declaration, setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,5 +35,9 @@ DECLARATION = Declaration(
     summary="A 1.28M-parameter convolutional network that learns to classify 32 x 32 colour images.",
     default_data="cifar10",
     config=CifarConfig,
+    needs=IMAGES_OF_32,
+    metrics=METRICS,
+    sample_unit="images",
+    uses=(PREDICT,),
     implementation="m1train.recipes.cifar.network:Cifar",
 )

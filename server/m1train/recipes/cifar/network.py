@@ -16,7 +16,7 @@ from torch.nn import functional
 from torch.optim import AdamW, Optimizer
 
 from m1train.randomness import Draw
-from m1train.recipe import MEAN, STD, Recipe
+from m1train.recipe import MEAN, STD, Classifier
 from m1train.recipes.cifar import CifarConfig
 from m1train.task.classifier.augment import AugmentationSpread, as_floats, flipped_and_rotated, jittered, normalised
 
@@ -60,7 +60,7 @@ class CifarNetwork(nn.Module):
         return logits
 
 
-class Cifar(Recipe[CifarConfig]):
+class Cifar(Classifier[CifarConfig]):
     """The recipe, as m1train.recipe declares it."""
 
     def __init__(self, config: CifarConfig) -> None:

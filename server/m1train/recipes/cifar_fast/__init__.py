@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from m1train.task.settings import Declaration, TrainingConfig, setting
+from m1.columns import IMAGES_OF_32
+
+from m1train.task.classifier.settings import METRICS, PREDICT, TrainingConfig
+from m1train.task.settings import Declaration, setting
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,10 @@ DECLARATION = Declaration(
     summary="The speed records' methods for 32 x 32 colour images: the most accuracy that a budget of minutes buys.",
     default_data="cifar10",
     config=CifarFastConfig,
+    needs=IMAGES_OF_32,
+    metrics=METRICS,
+    sample_unit="images",
+    uses=(PREDICT,),
     implementation="m1train.recipes.cifar_fast.network:CifarFast",
     bfloat16=True,
 )

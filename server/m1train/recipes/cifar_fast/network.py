@@ -21,7 +21,7 @@ from torch.nn import functional
 from torch.optim import Optimizer
 
 from m1train.randomness import Draw
-from m1train.recipe import MEAN, STD, Moment, Recipe
+from m1train.recipe import MEAN, STD, Classifier, Moment
 from m1train.recipes.cifar_fast import BUDGETS, CifarFastConfig
 from m1train.recipes.cifar_fast.muon import Muon
 from m1train.task.classifier.augment import alternately_flipped, as_floats, cropped, drawn_shifts, mirrored, normalised
@@ -96,7 +96,7 @@ def _resized(images: Tensor, size: int) -> Tensor:
     return functional.interpolate(images, (size, size), mode="bilinear", antialias=True)
 
 
-class CifarFast(Recipe[CifarFastConfig]):
+class CifarFast(Classifier[CifarFastConfig]):
     """The recipe, as m1train.recipe declares it."""
 
     def __init__(self, config: CifarFastConfig) -> None:

@@ -1,0 +1,150 @@
+"""A job's data: read into the cache or by its recipe, and split into what trains, what validates and what tests."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from m1.checkpoint_state import State
+from m1.errors import M1Error, Reason
+from m1.jobdir import Spec, Want
+from m1.journal import Notice, Phase
+
+from m1train.data.cache import open_dataset
+from m1train.data.prepare import prepare
+from m1train.engine.loop import Material
+from m1train.job.control import Control
+from m1train.job.journal import Journal
+from m1train.job.obey import check_stop
+from m1train.task.own_data import own_data
+from m1train.task.recipe import AnyTask, DataInfo, Samples
+from m1train.task.settings import Declaration
+
+log = logging.getLogger(__name__)
+
+_PROGRESS_INTERVAL_S = 0.1
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A job's data, read."""
+
+    info: DataInfo
+    train: Samples
+    test: Samples | None
+    sha256: str
+
+
+def open_data(
+    task: AnyTask,
+    declared: Declaration,
+    spec: Spec,
+    directory: Path,
+    state: State | None,
+    journal: Journal,
+    control: Control,
+) -> Opened:
+    """Open the job's data, which are read first where that is needed.
+
+    `state` is of the checkpoint that it goes on from.
+
+    Raises:
+        M1Error: BAD_DATA, DATASET_NOT_FOUND, DOWNLOAD_FAILED, DISK_FULL.
+        StopRequested: the daemon wants this process to go.
+    """
+    began = time.monotonic()
+    journal.append(Phase("read data"))
+    facts = json.loads(state.job.facts) if state and state.job and state.job.facts else None
+    if declared.reads_data:
+        read = own_data(task, Path(spec.data), directory, facts)
+        opened = Opened(read.info, read.train, read.test, read.sha256)
+    else:
+        opened = _from_cache(task, declared, spec, facts, journal, control)
+    check_stop(control)  # but to hold is the loop's: from there on the daemon is told
+    tested = f"{len(opened.test)} to test on" if opened.test is not None else "no test split"
+    took_s = time.monotonic() - began
+    log.info("data %s: %d samples to train on, %s (%.1f s)", spec.data, len(opened.train), tested, took_s)
+    return opened
+
+
+def _from_cache(
+    task: AnyTask,
+    declared: Declaration,
+    spec: Spec,
+    facts: Mapping[str, Any] | None,
+    journal: Journal,
+    control: Control,
+) -> Opened:
+    def say(phase: str, done: int, total: int) -> None:
+        journal.append(Phase(f"{phase} data", done, total))
+
+    def wait_while_held() -> None:
+        while check_stop(control) is Want.HOLD:
+            control.rest()
+
+    dataset = open_dataset(prepare(Path(spec.data_root), spec.data, throttled(say, wait_while_held)))
+    train = dataset.splits["train"]
+    info = DataInfo(dataset.columns, facts if facts is not None else task.facts(train))
+    test = dataset.splits.get("test")
+    test_samples = task.samples(test, info) if test is not None else None
+    return Opened(info, task.samples(train, info), test_samples, dataset.content_sha256)
+
+
+def throttled(
+    say: Callable[[str, int, int], None], heed: Callable[[], None] = lambda: None
+) -> Callable[[str, int, int], None]:
+    """Make a progress that says the first, the last, and about ten a second in between; `heed` is called each time."""
+    last = [-1.0]
+
+    def progress(phase: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now - last[0] >= _PROGRESS_INTERVAL_S or done == total:
+            last[0] = now
+            say(phase, done, total)
+            heed()
+
+    return progress
+
+
+def split_up(task: AnyTask, opened: Opened, source: str, journal: Journal) -> Material:
+    """Choose what trains, what validates and what tests; what is not as the settings have it is said.
+
+    Raises:
+        M1Error: BAD_DATA, when there is too little to train on.
+    """
+    training = np.arange(len(opened.train))
+    test, tested = opened.test, np.arange(len(opened.test or ()))
+    if test is None:
+        n_test = max(1, round(len(training) * task.config.test_fraction))
+        training, tested = task.split(opened.train, training, n_test, "test")
+        test = opened.train
+        _tell(
+            journal, f"the data have no test split: {len(tested)} of {len(opened.train)} samples are set apart as one"
+        )
+    wanted = task.n_validation
+    held_out = min(wanted, len(training) // 10)
+    if held_out < wanted:
+        words = f"{held_out} of the {len(training)} training samples are held out for validation, a tenth"
+        _tell(journal, f"{words}, and not {wanted}")
+    training, validation = task.split(opened.train, training, held_out, "val")
+    least = max(2, task.least_batch)
+    if len(training) < least:
+        raise M1Error(
+            Reason.BAD_DATA,
+            f'"{source}" has {len(training)} training samples',
+            f"{least} are needed at least",
+            field="data",
+            value=source,
+        )
+    return Material(opened.info, opened.train, training, validation, test, tested)
+
+
+def _tell(journal: Journal, message: str) -> None:
+    log.info("%s", message)
+    journal.append(Notice("info", message))
