@@ -4,6 +4,7 @@ python -m m1train describe
 python -m m1train describe --file FILE [--class NAME] [--settings FILE] | --installed NAME
 python -m m1train prepare --data-root DIR --source NAME_OR_PATH [--name NAME]
 python -m m1train run JOBDIR [--attempt N]
+python -m m1train use --directory JOBDIR --step N --use NAME [--options FILE] [--input PATH ...]
 python -m m1train cifar --data digits --epochs 1 [--set lr=0.01 ...] [--out DIR]
 """
 
@@ -27,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     one.add_argument("--file", help="check the recipe in a user's file, and print that")
     one.add_argument("--installed", help="print the recipe that a package offers under this name")
     describing.add_argument("--class", dest="class_name", default="", help="which recipe of the file")
+    describing.add_argument("--data", default="", help="what a recipe that reads its data itself is checked with")
     describing.add_argument("--settings", default="", help="a JSON file of the settings to check it with")
     prepare = commands.add_parser("prepare", help="read a data set into the cache; prints JSON lines")
     prepare.add_argument("--data-root", required=True)
@@ -35,6 +37,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run = commands.add_parser("run", help="run a job's directory (what the daemon starts)")
     run.add_argument("directory")
     run.add_argument("--attempt", type=int, help="the number of this attempt; left out: the next one")
+    use = commands.add_parser("use", help="ask what a job has trained; prints JSON lines")
+    use.add_argument("--directory", required=True)
+    use.add_argument("--step", required=True, type=int, help="of the checkpoint that answers")
+    use.add_argument("--use", required=True, help="as the recipe calls it: predict, sample")
+    use.add_argument("--options", default="", help="a JSON file of the use's options")
+    use.add_argument("--input", action="append", default=[], help="a file")
     for declaration in DECLARATIONS.values():
         if declaration.measures:  # its findings are the daemon's to keep
             continue
@@ -49,22 +57,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         # Each command imports what it needs: describing takes no numpy, preparing no torch.
         if chosen.command == "describe":
-            from m1train.commands import describe, describe_file, describe_installed
+            from m1train.commands.describe import describe, describe_file, describe_installed
 
             if chosen.file:
-                describe_file(chosen.file, chosen.class_name, chosen.settings)
+                describe_file(chosen.file, chosen.class_name, chosen.settings, chosen.data)
             if chosen.installed:
                 describe_installed(chosen.installed)
             return describe()
         if chosen.command == "prepare":
-            from m1train.commands import prepare_data
+            from m1train.commands.prepare import prepare_data
 
             return prepare_data(chosen.data_root, chosen.source, chosen.name)
         if chosen.command == "run":
-            from m1train.commands import run_directory
+            from m1train.commands.run import run_directory
 
             return run_directory(chosen.directory, chosen.attempt)
-        from m1train.commands import train_alone
+        if chosen.command == "use":
+            from m1train.commands.use import use_model
+
+            return use_model(chosen.directory, chosen.step, chosen.use, chosen.options, chosen.input)
+        from m1train.commands.alone import train_alone
 
         settings = dict(pair.partition("=")[::2] for pair in chosen.set)
         if chosen.epochs is not None:

@@ -31,7 +31,7 @@ from __future__ import annotations
 import enum
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -77,6 +77,10 @@ class Profile:
     """Batches prepared ahead, in a thread; does not decide the bits."""
     origin: str = ""
     """Where it comes from, in words; decides nothing."""
+
+    def beside(self) -> Profile:
+        """The profile of something small that runs beside a training: one thread of the CPU, nothing compiled."""
+        return replace(self, device="cpu", threads=1, interop_threads=1, dtype="float32", compile=False, prefetch=0)
 
 
 @dataclass(frozen=True)

@@ -66,12 +66,7 @@ def restore(model: nn.Module, optimizer: Optimizer, weights: Tensors, optimizer_
     Raises:
         BadCheckpointError: it is of another model.
     """
-    present = model.state_dict()
-    if set(present) != set(weights):
-        raise BadCheckpointError("its weights have other names than the model's")
-    for name, tensor in present.items():
-        _check(name, weights[name], tensor)
-        tensor.copy_(weights[name])
+    restore_weights(model, weights)
     parameters = dict(model.named_parameters())
     by_reference = {id(p): group for group in optimizer.param_groups for p in group["params"]}
     for full_name, stored in optimizer_tensors.items():
@@ -87,6 +82,20 @@ def restore(model: nn.Module, optimizer: Optimizer, weights: Tensors, optimizer_
         else:
             _check(full_name, stored, parameter)
             optimizer.state[parameter][key] = torch.empty_like(parameter, requires_grad=False).copy_(stored)
+
+
+def restore_weights(model: nn.Module, weights: Tensors) -> None:
+    """Put a snapshot's weights into place, in the memory layout that the model has.
+
+    Raises:
+        BadCheckpointError: they are of another model.
+    """
+    present = model.state_dict()
+    if set(present) != set(weights):
+        raise BadCheckpointError("its weights have other names than the model's")
+    for name, tensor in present.items():
+        _check(name, weights[name], tensor)
+        tensor.copy_(weights[name])
 
 
 def _copied(tensor: Tensor) -> Tensor:

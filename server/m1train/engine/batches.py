@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from m1train.randomness import Draw, epoch_order
-from m1train.task.recipe import Batch, Samples
+from m1train.task.recipe import Batch, Samples, as_tensor
 
 
 @dataclass(frozen=True)
@@ -63,11 +62,6 @@ def raw_batch(samples: Samples, chosen: NDArray[np.int64], draw: Draw | None) ->
     """Take some samples as tensors, as they are."""
     taken = samples.take(chosen, draw)
     return Batch({name: value if isinstance(value, Tensor) else as_tensor(value) for name, value in taken.items()})
-
-
-def as_tensor(array: NDArray[Any]) -> Tensor:
-    """Make a tensor of an array, of its memory where that may be written to: a view of a mapped file may not."""
-    return torch.from_numpy(array if array.flags.writeable else array.copy())
 
 
 class Feed:

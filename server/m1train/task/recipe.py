@@ -92,6 +92,11 @@ class Batch(Mapping[str, Tensor]):
         return Batch({name: change(tensor) for name, tensor in self._tensors.items()})
 
 
+def as_tensor(array: NDArray[Any]) -> Tensor:
+    """Make a tensor of an array, of its memory where that may be written to: a view of a mapped file may not."""
+    return torch.from_numpy(array if array.flags.writeable else array.copy())
+
+
 class Samples(Protocol):
     """What a training learns from, or is judged by: N samples, each found by its index."""
 

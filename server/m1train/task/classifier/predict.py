@@ -12,7 +12,7 @@ from m1.settings import Value
 from torch import nn
 
 from m1train.data.decode import read_image
-from m1train.task.recipe import DataInfo
+from m1train.task.recipe import DataInfo, as_tensor
 
 if TYPE_CHECKING:
     from m1train.task.classifier.classifier import Classifier
@@ -29,7 +29,7 @@ def predict(
         except M1Error as error:
             yield {"file": str(file), "error": error.message}
             continue
-        inputs = recipe.evaluation_inputs(torch.from_numpy(pixels)[None])
+        inputs = recipe.evaluation_inputs(as_tensor(pixels)[None])
         probabilities = torch.softmax(recipe.evaluation_logits(model, inputs).float(), 1)[0]
         best = probabilities.topk(min(top, len(classes)))
         for probability, number in zip(best.values.tolist(), best.indices.tolist(), strict=True):

@@ -1,0 +1,1 @@
+"""What the training process's command line does, one file a command."""
