@@ -2,7 +2,7 @@
 
 python -m m1train describe
 python -m m1train describe --file FILE [--class NAME] [--settings FILE] | --installed NAME
-python -m m1train prepare --data-root DIR --source NAME_OR_PATH [--name NAME]
+python -m m1train prepare --data-root DIR --source NAME_OR_PATH [--name NAME] [--needs JSON]
 python -m m1train run JOBDIR [--attempt N]
 python -m m1train use --directory JOBDIR --step N --use NAME [--options FILE] [--input PATH ...]
 python -m m1train cifar --data digits --epochs 1 [--set lr=0.01 ...] [--out DIR]
@@ -34,6 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     prepare.add_argument("--data-root", required=True)
     prepare.add_argument("--source", required=True, help="a data set's name or an absolute path")
     prepare.add_argument("--name", default="", help="import it under this name")
+    prepare.add_argument(
+        "--needs", default="", help="what it is read for, as JSON; left out: images of 32 x 32, labelled"
+    )
     run = commands.add_parser("run", help="run a job's directory (what the daemon starts)")
     run.add_argument("directory")
     run.add_argument("--attempt", type=int, help="the number of this attempt; left out: the next one")
@@ -67,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if chosen.command == "prepare":
             from m1train.commands.prepare import prepare_data
 
-            return prepare_data(chosen.data_root, chosen.source, chosen.name)
+            return prepare_data(chosen.data_root, chosen.source, chosen.name, chosen.needs)
         if chosen.command == "run":
             from m1train.commands.run import run_directory
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
-from m1.settings import Value
+from m1.errors import M1Error, Reason, shortened
+from m1.settings import Setting, Value, resolve
 
 Kind = Literal["image", "label", "text", "tokens", "vector", "caption"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -58,6 +60,23 @@ class Need:
         return _WORDS[self.kind]
 
 
+# How an image may be read. "squeeze" at 32 pixels on white is what 0.1.0 did.
+IMAGE_OPTIONS = (
+    Setting("size", "int", 32, "Side of the square that an image becomes.", minimum=8, maximum=1024, unit="px"),
+    Setting(
+        "fit",
+        "str",
+        "squeeze",
+        "How an image becomes a square: resized whatever its shape, cut to its centre, or set on the background.",
+        choices=("squeeze", "crop", "pad"),
+    ),
+    Setting(
+        "background", "str", "white", "Colour under what is transparent and beside what is padded: a name or #rrggbb."
+    ),
+)
+_COLOURS = {"white": "#ffffff", "black": "#000000", "grey": "#808080", "gray": "#808080"}
+_COLOUR = re.compile("#[0-9a-f]{6}")
+
 # What 0.1.0 read, whatever the recipe.
 IMAGES_OF_32 = (Need("image", {"fit": "squeeze", "size": "32"}), Need("label"))
 
@@ -86,6 +105,47 @@ class Column:
 Schema = Sequence[Column]
 
 
+def image_need(options: Mapping[str, object]) -> Need:
+    """The need for images that are read with these options, defaults for the rest; equal needs come out equal.
+
+    Raises:
+        M1Error: INVALID_SETTING, for an option that is unknown or out of bounds.
+    """
+    values = resolve(IMAGE_OPTIONS, options)
+    read = {"fit": str(values["fit"]), "size": str(values["size"])}
+    background = str(values["background"]).lower()
+    colour = _COLOURS.get(background, background)
+    if not _COLOUR.fullmatch(colour):
+        raise M1Error(
+            Reason.INVALID_SETTING,
+            f'the setting background="{shortened(background, 60)}" is not a colour',
+            "background takes white, black, grey or #rrggbb",
+            field="settings.background",
+            value=shortened(background, 60),
+        )
+    # White is not named: it is what 0.1.0 knows nothing of.
+    return Need("image", read if colour == "#ffffff" else {"background": colour, **read})
+
+
+def rgb_of(colour: str) -> tuple[int, int, int]:
+    """The parts of "#rrggbb", each from 0 to 255."""
+    return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
+
+
+def normalised(needs: Sequence[Need]) -> tuple[Need, ...]:
+    """The same needs with every option that is not given, in one order, so that one way of reading has one key.
+
+    Raises:
+        M1Error: INVALID_SETTING, for an option that is unknown or out of bounds.
+    """
+    found = {}
+    for need in needs:
+        if need.kind != "image" and need.options:
+            resolve((), need.options)
+        found[need.kind] = image_need(need.options) if need.kind == "image" else need
+    return tuple(found[kind] for kind in KINDS if kind in found)
+
+
 def key_of_needs(needs: Sequence[Need]) -> str:
     """A short hash of how a source is read; empty for what 0.1.0 read, so that its cache stays good."""
     if tuple(needs) == IMAGES_OF_32:
@@ -98,6 +158,11 @@ def words_of(parts: Sequence[Need] | Sequence[Column]) -> str:
     """In a sentence: "images of 64 px (crop) and a label for each"."""
     words = [part.words for part in parts]
     return " and ".join(filter(None, [", ".join(words[:-1]), words[-1] if words else ""])) or "nothing"
+
+
+def kind_words(kinds: Sequence[Kind]) -> str:
+    """Kinds of columns in a sentence: "images and a label for each"."""
+    return words_of([Need(kind) for kind in kinds])
 
 
 def fits(needs: Sequence[Need], kinds: Sequence[str]) -> bool:

@@ -1,27 +1,61 @@
-"""The names of data sets, and what the cache says of those in it.
+"""The names of data sets, what is known of a source before it is read, and what the cache says of those in it.
 
 A data set that has been read stands as one directory in the home's `data/`; its manifest is written last, so a
-directory without one is not a data set yet. The images inside are the training process's business; the names are
-everybody's.
+directory without one is not a data set yet. The arrays inside are the training process's business; the names are
+everybody's. One name, or one path, may be there several times: once for each way in which it was read.
 """
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
+from m1.columns import IMAGES_OF_32, Column, Kind, Need, fits, key_of_needs, kind_words, normalised, words_of
 from m1.errors import M1Error, Reason, nearest
+from m1.typed import LARGEST, parsed, record
 
 BUILT_IN = {
     "digits": "scikit-learn's handwritten digits, inside its package: nothing to download",
     "cifar10": "CIFAR-10, torchvision's archive (170 MB download, once)",
+    "stdlib": "the source text of Python's own standard library, about 4 MB: nothing to download",
 }
 MANIFEST = "dataset.json"
 # What a directory of the cache is called, with a dash and more, while it is being made or removed.
 ABANDONED = ".building"
+
+_IMAGES: tuple[Kind, ...] = ("image", "label")
+_TEXT: tuple[Kind, ...] = ("text",)
+_KINDS_OF_BUILT_IN = {"digits": _IMAGES, "cifar10": _IMAGES, "stdlib": _TEXT}
+_TARS = (".tar", ".tgz", ".tbz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.lzma")
+_PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".jp2", ".avif", ".ico", ".tga")
+TEXT_SUFFIXES = (".txt", ".md", ".py", ".rst", ".tex", ".html", ".xml", ".js", ".ts", ".c", ".h", ".cpp", ".rs", ".go")
+_TABLES = (".csv", ".tsv")
+# What people have and no source reads: how it is called, and the way out.
+_FOREIGN = {
+    ".zip": ("a ZIP archive", "unpack it and name the folder"),
+    ".7z": ("a 7-Zip archive", "unpack it and name the folder"),
+    ".rar": ("a RAR archive", "unpack it and name the folder"),
+    ".heic": ("a HEIC picture", "export such pictures as JPEG, and name the folder of their classes"),
+    ".heif": ("a HEIF picture", "export such pictures as JPEG, and name the folder of their classes"),
+    ".pdf": ("a PDF", "export its text as a .txt file, or its pages as pictures"),
+    ".docx": ("a Word document", "export its text as a .txt file"),
+    ".xlsx": ("an Excel workbook", "export it as CSV, for a recipe that reads tables"),
+    ".parquet": ("a Parquet table", "it takes a recipe that reads its data itself"),
+    ".mp4": ("a film", "export its frames as pictures, in a folder for each class"),
+    ".mov": ("a film", "export its frames as pictures, in a folder for each class"),
+    **dict.fromkeys(_PICTURES, ("one picture", "name the folder that has a folder for each class of pictures")),
+}
+_LITTER = ("thumbs.db", "desktop.ini", "__macosx", "@eadir", "icon\r")
+# How many files of a folder are looked at to tell what it has.
+_MOST_LOOKED_AT = 1000
+_ANOTHER = "choose other data, or another recipe"
 
 
 @dataclass(frozen=True)
@@ -32,42 +66,115 @@ class CachedDataset:
     """What a job's `data` takes: a name, or the absolute path that it was read from."""
     source: str
     """Where it was read from, in words or as a path."""
-    train_images: int
-    test_images: int
-    classes: Sequence[str]
+    rows: Mapping[str, int]
+    """By split: "train" and, if there is one, "test"."""
+    columns: Sequence[Column]
     size_bytes: int
     create_time: float
     """Seconds since the epoch."""
+    needs: Sequence[Need] = IMAGES_OF_32
+    """What it was read for."""
+    notes: Sequence[str] = field(default_factory=list)
+    """What was left out or changed when it was read, a sentence each."""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What tells it from the other data sets of the cache: its name, and the key of what it was read for."""
+        return self.name, key_of_needs(self.needs)
+
+    @property
+    def train_images(self) -> int:
+        """Rows of "train"."""
+        return self.rows["train"]
+
+    @property
+    def test_images(self) -> int:
+        """Rows of "test"; 0 where there is none."""
+        return self.rows.get("test", 0)
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """The names of the label's classes; none where there is no label."""
+        return next((column.classes for column in self.columns if column.kind == "label"), ())
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """The kinds of its columns."""
+        return tuple(column.kind for column in self.columns)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Any) -> CachedDataset:
+        """From plain data, also as 0.1.0 wrote it, which knew images of 32 x 32 with a label.
+
+        Raises:
+            ValueError: it is not a manifest.
+        """
+        if isinstance(data, dict) and "train_images" in data:
+            columns = json.loads(json.dumps([asdict(column) for column in columns_of_32(data.get("classes"))]))
+            data = {
+                **data,
+                "rows": {split: data.get(f"{split}_images") for split in ("train", "test")},
+                "columns": columns,
+            }
+        return record(cls, data, LARGEST)
 
     def write(self, directory: Path) -> None:
         """Store the manifest in a directory that is not published yet."""
-        (directory / MANIFEST).write_text(json.dumps(asdict(self), indent=1))
+        (directory / MANIFEST).write_text(json.dumps(self.to_json(), indent=1))
+
+
+def columns_of_32(classes: Any) -> tuple[Column, Column]:
+    """The columns that every data set of 0.1.0 had."""
+    image = Column("image", "image", "uint8", (32, 32, 3), dict(IMAGES_OF_32[0].options))
+    return image, Column("label", "label", "int64", classes=classes)
+
+
+def read_manifest(directory: Path) -> CachedDataset | None:
+    """The manifest of a directory of the cache; None where there is none that this version can read."""
+    with contextlib.suppress(OSError, ValueError):  # not written by this version: it is read again when it is wanted
+        return CachedDataset.from_json(parsed((directory / MANIFEST).read_bytes()))
+    return None
+
+
+def directories(data_root: Path) -> Iterator[tuple[Path, CachedDataset]]:
+    """Every directory of the cache with its manifest, earlier versions too. What is not a data set is passed over."""
+    for path in sorted(data_root.glob(f"[!.]*/{MANIFEST}")):
+        if manifest := read_manifest(path.parent):
+            yield path.parent, manifest
 
 
 def cached_datasets(data_root: Path) -> list[CachedDataset]:
-    """Every data set in the cache, by name; the newest of each name. What is not one is passed over."""
-    found: dict[str, CachedDataset] = {}
-    for manifest in sorted(data_root.glob(f"[!.]*/{MANIFEST}")):
-        try:
-            dataset = CachedDataset(**json.loads(manifest.read_bytes()))
-        except (ValueError, TypeError):
-            continue  # not written by this version: it will be read again when it is wanted
-        known = found.get(dataset.name)
+    """Every data set in the cache, by name; the newest of each name and way of reading."""
+    found: dict[tuple[str, str], CachedDataset] = {}
+    for _, dataset in directories(data_root):
+        known = found.get(dataset.key)
         if known is None or known.create_time < dataset.create_time:
-            found[dataset.name] = dataset
-    return [found[name] for name in sorted(found)]
+            found[dataset.key] = dataset
+    return [found[key] for key in sorted(found)]
 
 
 def dataset_directories(data_root: Path, name: str) -> list[Path]:
-    """The directories of every version of a data set in the cache."""
-    found = []
-    for manifest in sorted(data_root.glob(f"[!.]*/{MANIFEST}")):
-        try:
-            if json.loads(manifest.read_bytes())["name"] == name:
-                found.append(manifest.parent)
-        except (ValueError, TypeError, KeyError):
-            continue  # not written by this version
-    return found
+    """The directories of every version of a data set in the cache, whatever it was read for."""
+    return [directory for directory, manifest in directories(data_root) if manifest.name == name]
+
+
+def is_litter(part: str) -> bool:
+    """Return True if a file's or folder's name is to be passed over: file managers leave such behind."""
+    return part.startswith(".") or part.lower() in _LITTER
+
+
+def kinds_of(data_root: Path, source: str) -> Sequence[Kind] | None:
+    """The kinds of columns that a source has, found without reading it; None if it cannot be told."""
+    if os.path.isabs(source) and os.path.exists(source):
+        return _kinds_of_folder(source) if os.path.isdir(source) else _kinds_of_file(source)
+    found = [manifest for manifest in cached_datasets(data_root) if manifest.name == source]
+    if found:
+        return max(found, key=lambda manifest: manifest.create_time).kinds
+    return _KINDS_OF_BUILT_IN.get(source)
 
 
 def check_name_is_free(data_root: Path, name: str, source: str) -> None:
@@ -87,23 +194,46 @@ def check_name_is_free(data_root: Path, name: str, source: str) -> None:
             )
 
 
-def check_source(data_root: Path, source: str) -> None:
-    """Refuse what is neither a known name nor a path that exists.
+def check_source(data_root: Path, source: str, needs: Sequence[Need] = ()) -> None:
+    """Refuse what is neither a known name nor a path that exists; with needs, also what cannot give them.
+
+    What the cache holds for these needs is good whatever has become of its source.
 
     Raises:
-        M1Error: DATASET_NOT_FOUND.
+        M1Error: DATASET_NOT_FOUND, or BAD_DATA for what does not fit.
     """
-    names = {dataset.name for dataset in cached_datasets(data_root)} | set(BUILT_IN)
-    if source in names or (os.path.isabs(source) and os.path.exists(source)):
+    cached = [dataset for dataset in cached_datasets(data_root) if dataset.name == source]
+    if needs and source not in BUILT_IN and any(d.key[1] == key_of_needs(normalised(needs)) for d in cached):
+        return
+    _check_exists(data_root, source, cached, needs)
+    if needs:
+        _check_fits(data_root, source, needs)
+
+
+def _check_exists(data_root: Path, source: str, cached: Sequence[CachedDataset], needs: Sequence[Need]) -> None:
+    if source in BUILT_IN or (os.path.isabs(source) and os.path.exists(source)):
+        return
+    if cached:
+        if needs and not os.path.exists(cached[0].source):
+            held = " and ".join(words_of(dataset.columns) for dataset in cached)
+            raise M1Error(
+                Reason.DATASET_NOT_FOUND,
+                f'the cache holds "{source}" as {held}, its source {cached[0].source} is gone, '
+                f"and {words_of(needs)} would have to be read from it",
+                "bring the source back, or take the settings that it was read with",
+                field="data",
+                value=source,
+            )
         return
     if os.path.isabs(source):
         raise M1Error(
             Reason.DATASET_NOT_FOUND,
             f'data "{source}" does not exist',
-            "name a folder or a tar of <split>/<class>/<image>, or a data set that m1ctl data list shows",
+            "name a folder or a tar of <split>/<class>/<image>, a text, or a data set that m1ctl data list shows",
             field="data",
             value=source,
         )
+    names = {dataset.name for dataset in cached_datasets(data_root)} | set(BUILT_IN)
     raise M1Error(
         Reason.DATASET_NOT_FOUND,
         f'there is no data set "{source}"',
@@ -111,3 +241,53 @@ def check_source(data_root: Path, source: str) -> None:
         field="data",
         value=source,
     )
+
+
+def _check_fits(data_root: Path, source: str, needs: Sequence[Need]) -> None:
+    if os.path.isabs(source) and os.path.isfile(source) and (foreign := _FOREIGN.get(suffix_of(source))):
+        raise M1Error(
+            Reason.BAD_DATA,
+            f'"{source}" is {foreign[0]}, and {words_of(needs)} are needed',
+            foreign[1],
+            field="data",
+            value=source,
+        )
+    kinds = kinds_of(data_root, source)
+    if kinds is not None and not fits(needs, kinds):
+        table = "is a table of" if suffix_of(source) in _TABLES else "has"
+        raise M1Error(
+            Reason.BAD_DATA,
+            f'"{source}" {table} {kind_words(kinds)}, and the recipe needs {words_of(needs)}',
+            _ANOTHER,
+            field="data",
+            value=source,
+        )
+
+
+def suffix_of(path: str) -> str:
+    """How a file's name ends, in small letters: ".csv"."""
+    return os.path.splitext(path)[1].lower()
+
+
+def _kinds_of_file(path: str) -> Sequence[Kind] | None:
+    if path.lower().endswith(_TARS):
+        return _IMAGES
+    suffix = suffix_of(path)
+    if suffix in TEXT_SUFFIXES:
+        return _TEXT
+    return ("vector",) if suffix in _TABLES else None
+
+
+def _kinds_of_folder(path: str) -> Sequence[Kind] | None:
+    """What most of its first files are: a folder of pictures may hold a readme, and one of texts a picture."""
+    found: Counter[Sequence[Kind]] = Counter()
+    for name in itertools.islice(_files(path), _MOST_LOOKED_AT):
+        if kinds := _IMAGES if suffix_of(name) in _PICTURES else _kinds_of_file(name):
+            found[kinds] += 1
+    return max(found, key=lambda kinds: found[kinds], default=None)
+
+
+def _files(path: str) -> Iterator[str]:
+    for _, folders, files in os.walk(path):
+        folders[:] = sorted(name for name in folders if not is_litter(name))
+        yield from sorted(name for name in files if not is_litter(name))

@@ -22,10 +22,10 @@ from PIL import Image
 from reading import read, refused, silent
 
 
-def packed(folder: Path, path: Path, mode: str = "w:gz", prefix: str = "some/where/") -> Path:
+def packed(folder: Path, path: Path, mode: str = "w:gz", prefix: str = "some/where/", *parts: str) -> Path:
     with tarfile.open(path, mode) as tar:
-        for split in ("train", "test"):
-            tar.add(folder / split, prefix + split)
+        for part in parts or ("train", "test"):
+            tar.add(folder / part, prefix + part)
     return path
 
 
@@ -281,16 +281,20 @@ def test_a_split_or_a_class_that_is_missing_is_named(root: Path, own_images: Pat
             for split in ("train", "test"):
                 shutil.rmtree(own_images / split / name, ignore_errors=True)
     assert 'has only one class, "5"' in refused(root, source()).message
-    shutil.rmtree(own_images / "test")
-    (own_images / "test").mkdir() if form == "tar" else None
-    assert 'has no split "test"' in refused(root, source()).message
+    shutil.rmtree(own_images / "train")
+    (own_images / "train").mkdir() if form == "tar" else None
+    assert 'has no split "train"' in refused(root, source()).message
 
 
 def test_another_split_is_refused_by_its_name(root: Path, own_images: Path) -> None:
     shutil.copytree(own_images / "test", own_images / "val")
     error = refused(root, own_images)
-    assert 'has a split "val"' in error.message
-    assert "held out of train" in error.hint
+    assert 'has a split "test" and one for validation' in error.message
+    (own_images / "val").rename(own_images / "holdout")
+    for source in (own_images, packed(own_images, own_images.parent / "i.tar", "w", "some/", "holdout", "train")):
+        error = refused(root, source)
+        assert 'has a split "holdout", and only train and test are known' in error.message
+        assert "held out of train" in error.hint
 
 
 def test_an_empty_folder_and_an_empty_file_are_refused(root: Path, tmp_path: Path) -> None:
@@ -367,7 +371,7 @@ def test_two_builders_at_once_make_one_whole_data_set(root: Path, own_images: Pa
     builders = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(2)]
     outputs = [builder.communicate()[0] for builder in builders]
     assert [builder.returncode for builder in builders] == [0, 0]
-    assert all(json.loads(output.splitlines()[-1])["dataset"]["train_images"] == 30 for output in outputs)
+    assert all(json.loads(output.splitlines()[-1])["dataset"]["rows"]["train"] == 30 for output in outputs)
     assert len(list(root.iterdir())) == 1
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
+from m1.columns import Column
 from m1.datasets import BUILT_IN, CachedDataset, cached_datasets
 from m1.paths import Home
 from m1.v1 import dataset_pb2, dataset_pb2_grpc
@@ -12,6 +13,9 @@ from m1.v1 import dataset_pb2, dataset_pb2_grpc
 from m1d.catalogue.datasets import ReadProgress, delete, prepare
 from m1d.events.translate import timestamp
 from m1d.store import Store
+
+# The contract's bound; class_count says how many there are.
+_MOST_CLASSES = 1000
 
 
 class DatasetService(dataset_pb2_grpc.DatasetServiceServicer):
@@ -24,15 +28,17 @@ class DatasetService(dataset_pb2_grpc.DatasetServiceServicer):
     async def ListDatasets(
         self, request: dataset_pb2.ListDatasetsRequest, context: Any
     ) -> dataset_pb2.ListDatasetsResponse:
-        cached = {dataset.name: _dataset(dataset) for dataset in cached_datasets(self._home.data)}
-        for name, source in BUILT_IN.items():
-            cached.setdefault(name, dataset_pb2.Dataset(name=name, source=source, cached=False))
-        return dataset_pb2.ListDatasetsResponse(datasets=[cached[name] for name in sorted(cached)])
+        listed = [_dataset(dataset) for dataset in cached_datasets(self._home.data)]
+        missing = BUILT_IN.keys() - {dataset.name for dataset in listed}
+        listed += [dataset_pb2.Dataset(name=name, source=BUILT_IN[name], cached=False) for name in missing]
+        listed.sort(key=lambda dataset: dataset.name)  # of one name, the different ways of reading stay together
+        return dataset_pb2.ListDatasetsResponse(datasets=listed)
 
     async def PrepareDataset(
         self, request: dataset_pb2.PrepareDatasetRequest, context: Any
     ) -> AsyncIterator[dataset_pb2.PrepareDatasetResponse]:
-        async for said in prepare(self._home, request.source, request.name):
+        settings = dict(request.settings.items())
+        async for said in prepare(self._home, request.source, request.name, settings):
             if isinstance(said, ReadProgress):
                 progress = dataset_pb2.PrepareProgress(phase=said.phase, done=said.done, total=said.total)
                 yield dataset_pb2.PrepareDatasetResponse(progress=progress)
@@ -51,11 +57,20 @@ def _dataset(dataset: CachedDataset) -> dataset_pb2.Dataset:
         name=dataset.name,
         source=dataset.source,
         cached=True,
-        rows={"train": dataset.train_images, "test": dataset.test_images},
-        columns=[
-            dataset_pb2.Column(name="image", kind="image", shape=(32, 32, 3), options={"size": "32", "fit": "squeeze"}),
-            dataset_pb2.Column(name="label", kind="label", classes=dataset.classes, class_count=len(dataset.classes)),
-        ],
+        rows=dataset.rows,
+        columns=[_column(column) for column in dataset.columns],
+        notes=dataset.notes,
         size_bytes=dataset.size_bytes,
         create_time=timestamp(dataset.create_time),
+    )
+
+
+def _column(column: Column) -> dataset_pb2.Column:
+    return dataset_pb2.Column(
+        name=column.name,
+        kind=column.kind,
+        shape=column.shape,
+        options=column.options,
+        classes=column.classes[:_MOST_CLASSES],
+        class_count=len(column.classes),
     )

@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 
-from m1.datasets import ABANDONED, CachedDataset, cached_datasets, check_source, dataset_directories
+from m1.columns import IMAGE_OPTIONS, Need, image_need
+from m1.datasets import ABANDONED, CachedDataset, cached_datasets, check_source, dataset_directories, kinds_of
 from m1.errors import M1Error, Reason, nearest
 from m1.paths import Home
+from m1.settings import resolve
 
 from m1d.jobs.states import FINAL, JobState
 from m1d.processes.process import Tool, training_environment
@@ -60,15 +62,36 @@ def delete(home: Home, store: Store, name: str) -> int:
     return freed_bytes
 
 
-async def prepare(home: Home, source: str, name: str) -> AsyncIterator[ReadProgress | CachedDataset]:
-    """Read a data set; progress first, the data set last. Leaving early ends the reading.
+def needs_of(home: Home, source: str, settings: Mapping[str, object]) -> Sequence[Need]:
+    """What a source is read for where no recipe says it: text where it is text, else labelled images as they are set.
 
     Raises:
-        M1Error: what is wrong with the source, and with which file of it.
+        M1Error: INVALID_SETTING, for a setting that is unknown, out of bounds, or of images where there are none.
+    """
+    if (kinds_of(home.data, source) or ())[:1] != ("text",):
+        return image_need(settings), Need("label")
+    for setting in IMAGE_OPTIONS:
+        if setting.name in settings:
+            message = f'the setting {setting.name} is of images, and "{source}" is text'
+            raise M1Error(Reason.INVALID_SETTING, message, "leave it out", field=f"settings.{setting.name}")
+    resolve((), settings)  # refuses every other one
+    return (Need("text"),)
+
+
+async def prepare(
+    home: Home, source: str, name: str, settings: Mapping[str, object]
+) -> AsyncIterator[ReadProgress | CachedDataset]:
+    """Read a data set as it is set; progress first, the data set last. Leaving early ends the reading.
+
+    Raises:
+        M1Error: what is wrong with the source, and with which file of it, or with the settings.
     """
     check_source(home.data, source)
     check_name(name)
+    needs = needs_of(home, source, settings)
+    check_source(home.data, source, needs)
     arguments = ["prepare", "--data-root", str(home.data), "--source", source, *(["--name", name] if name else [])]
+    arguments += ["--needs", json.dumps([asdict(need) for need in needs])]
     async with Tool(arguments, training_environment(), home.cache / f"prepare-{next(_numbers)}.err") as tool:
         last: CachedDataset | None = None
         async for line in tool.lines():
@@ -78,7 +101,7 @@ async def prepare(home: Home, source: str, name: str) -> AsyncIterator[ReadProgr
             elif "error" in said:
                 raise M1Error(**{**said["error"], "reason": Reason(said["error"]["reason"])})
             else:
-                last = CachedDataset(**said["dataset"])
+                last = CachedDataset.from_json(said["dataset"])
         result = await tool.result()
     if last is None or result.status != 0:
         raise M1Error(Reason.INTERNAL, f"m1train prepare ended with status {result.status}", result.errors)

@@ -9,11 +9,15 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
+from m1.columns import IMAGES_OF_32, needs_from_json
 from m1.errors import ExitCode, M1Error, Reason
 
 
-def prepare_data(data_root: str, source: str, name: str) -> int:
-    """Read a data set into the cache; JSON lines of progress on stdout, the last one the manifest or the error."""
+def prepare_data(data_root: str, source: str, name: str, needs: str = "") -> int:
+    """Read a data set into the cache; JSON lines of progress on stdout, the last one the manifest or the error.
+
+    `needs` is what it is read for, as JSON; empty: images of 32 x 32 with a label.
+    """
 
     def say(line: Mapping[str, object]) -> None:
         sys.stdout.write(json.dumps(line) + "\n")
@@ -31,7 +35,8 @@ def prepare_data(data_root: str, source: str, name: str) -> int:
         from m1train.data.cache import read_manifest
         from m1train.data.prepare import prepare
 
-        manifest = read_manifest(prepare(Path(data_root), source, throttled(progress), name))
+        wanted = needs_from_json(json.loads(needs)) if needs else IMAGES_OF_32
+        manifest = read_manifest(prepare(Path(data_root), source, throttled(progress), name, wanted))
         assert manifest is not None
     except M1Error as error:
         return fail(error)
@@ -44,5 +49,5 @@ def prepare_data(data_root: str, source: str, name: str) -> int:
             return fail(M1Error(Reason.OUT_OF_MEMORY, message, "close something large and try again"))
         message = f'reading "{source}" failed ({type(error).__name__}: {error})'
         return fail(M1Error(Reason.INTERNAL, message, "this is a defect: please report it"))
-    say({"dataset": asdict(manifest)})
+    say({"dataset": manifest.to_json()})
     return ExitCode.OK

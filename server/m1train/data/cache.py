@@ -1,49 +1,63 @@
-"""The cache of data sets: images read once, as uint8 memory maps.
+"""The cache of data sets: columns that were read once, as memory maps.
 
-    <data root>/<key>/train_images.npy   [N, 32, 32, 3] uint8
-                      train_labels.npy   [N] int64
-                      test_images.npy, test_labels.npy
-                      content.json       the SHA-256 of all of them, and the fingerprint of the source
-                      dataset.json       the manifest (m1.datasets), last
+    <data root>/<key>/<split>_<name>s.npy   the columns (m1train.data.columns)
+                      content.json          the SHA-256 of all of them, and the fingerprint of the source
+                      dataset.json          the manifest (m1.datasets), last
 
 A data set is built in a hidden directory and appears under its key by one rename, so what is there is whole, and two
-builders of the same one disturb nobody. Images stand in the order of (class, name), so that a folder and a tar of it
-are the same data set to a seed. The key changes with the source's fingerprint: what has changed is read again, and a
-job that has the old one open keeps it.
+builders of the same one disturb nobody. Its rows stand in the order of (class, name), so that a folder and a tar of it
+are the same data set to a seed. The key changes with the source's fingerprint and with what it is read for: what has
+changed is read again, and a job that began with the old one keeps it.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, Protocol
 
 import numpy as np
-from m1.columns import IMAGES_OF_32, Column
+from m1 import datasets
+from m1.columns import IMAGES_OF_32, Column, Need, key_of_needs
 from m1.datasets import MANIFEST, CachedDataset
-from m1.durable import out_of_space, replace_file, sync_directory
+from m1.durable import replace_file, sync_directory
 from m1.errors import M1Error, Reason
 from m1.failpoints import reach
 from numpy.typing import NDArray
 
-from m1train.data.decode import SIZE, SPLITS, Pixels, Progress, Source, bad_data
+from m1train.data.columns import Stored, open_columns
+from m1train.data.decode import bad_data
+from m1train.data.fit import Pixels
 from m1train.data.scratch import make_private, scratch_directory
+from m1train.disk import out_of_space
 
 FORMAT = 1
 _CONTENT = "content.json"
-_IMAGE_SHAPE = (SIZE, SIZE, 3)
+
+
+class Described(Protocol):
+    """What the cache must know of a source."""
+
+    @property
+    def description(self) -> str:
+        """Where it comes from, in words or as a path."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when the source does; cheap."""
+        ...
 
 
 @dataclass(frozen=True)
 class Split:
-    """Images [N, 32, 32, 3] uint8, memory-mapped, and labels [N] int64."""
+    """Images [N, H, W, 3] uint8, memory-mapped, and labels [N] int64."""
 
     images: Pixels
     labels: NDArray[np.int64]
@@ -55,45 +69,71 @@ class Dataset:
 
     manifest: CachedDataset
     content_sha256: str
-    """Of all images and labels: the same for a folder and a tar of it."""
-    train: Split
-    test: Split
+    """Of all columns: the same for a folder and a tar of it."""
+    columns: Mapping[str, Column]
+    splits: Mapping[str, Mapping[str, NDArray[Any]]]
+    """For "train" and, if there is one, "test": the arrays by name, memory-mapped."""
+
+    @classmethod
+    def of_images(cls, name: str, images: Pixels, labels: NDArray[np.int64], classes: Sequence[str]) -> Dataset:
+        """Make one that is in memory alone, of images [N, 32, 32, 3] that train and test."""
+        columns = datasets.columns_of_32(classes)
+        manifest = CachedDataset(name, "", {"train": len(labels), "test": len(labels)}, columns, 0, 0.0)
+        arrays: dict[str, NDArray[Any]] = {"image": images, "label": labels}
+        return cls(manifest, "", {c.name: c for c in columns}, {"train": arrays, "test": arrays})
 
     @property
-    def columns(self) -> dict[str, Column]:
-        """What it has, by name."""
-        label = Column("label", "label", "int64", (), {}, tuple(self.manifest.classes))
-        return {"image": Column("image", "image", "uint8", _IMAGE_SHAPE, IMAGES_OF_32[0].options), "label": label}
+    def train(self) -> Split:
+        """Images and labels to train on.
+
+        Raises:
+            M1Error: BAD_DATA, where there is no split to test with.
+        """
+        if "test" not in self.splits:
+            raise bad_data(self.manifest.source, 'has no split "test"', "put some images under test/<class>/")
+        return self._split("train")
 
     @property
-    def splits(self) -> dict[str, dict[str, NDArray[Any]]]:
-        """The columns' values of each split."""
-        both = {"train": self.train, "test": self.test}
-        return {name: {"image": split.images, "label": split.labels} for name, split in both.items()}
+    def test(self) -> Split:
+        """Images and labels to test with."""
+        return self._split("test")
+
+    def _split(self, split: str) -> Split:
+        return Split(self.splits[split]["image"], self.splits[split]["label"])
 
 
-def key_of(name: str, source: Source) -> str:
-    """The directory's name: says what it is, and changes with the source."""
-    digest = hashlib.sha256(f"{FORMAT}\n{name}\n{source.fingerprint}".encode()).hexdigest()[:16]
-    return f"{'path' if os.path.isabs(name) else name}-{digest}"
+def key_of(name: str, source: Described, needs: Sequence[Need] = IMAGES_OF_32) -> str:
+    """The directory's name: says what it is, and changes with the source and with what it is read for."""
+    needed = key_of_needs(needs)
+    text = f"{FORMAT}\n{name}\n{source.fingerprint}" + (f"\n{needed}" if needed else "")
+    return f"{'path' if os.path.isabs(name) else name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 def read_manifest(directory: Path) -> CachedDataset | None:
     """The manifest of a data set that this version can open; None when there is no such."""
+    return datasets.read_manifest(directory) if _content(directory) else None
+
+
+def newest(data_root: Path, name: str, needs: Sequence[Need] = IMAGES_OF_32) -> Path | None:
+    """The directory of the newest data set of that name that was read for these needs."""
+    wanted = (name, key_of_needs(needs))
+    found = [(m.create_time, d) for d, m in datasets.directories(data_root) if m.key == wanted and _content(d)]
+    return max(found, default=(0, None))[1]
+
+
+def version(data_root: Path, content_sha256: str) -> Path | None:
+    """The directory of a data set with this content, whatever its name and whatever has become of its source."""
+    found = (d for d, _ in datasets.directories(data_root) if (_content(d) or {}).get("sha256") == content_sha256)
+    return next(found, None)
+
+
+def _content(directory: Path) -> Mapping[str, Any] | None:
     try:
-        if json.loads((directory / _CONTENT).read_bytes())["format"] != FORMAT:
-            return None
-        return CachedDataset(**json.loads((directory / MANIFEST).read_bytes()))
-    except FileNotFoundError:
+        content = json.loads((directory / _CONTENT).read_bytes())
+    except (OSError, ValueError):
         return None
-    except (ValueError, TypeError, KeyError):
-        return None  # not written by this version: it is read anew, under another key
-
-
-def newest(data_root: Path, name: str) -> Path | None:
-    """The directory of the newest data set of that name."""
-    found = [(m.create_time, m.name, d) for d in data_root.glob("[!.]*/") if (m := read_manifest(d))]
-    return max((d for d in found if d[1] == name), default=(0, "", None))[2]
+    # What another version wrote is read anew, under another key.
+    return content if isinstance(content, dict) and content.get("format") == FORMAT else None
 
 
 def open_dataset(directory: Path) -> Dataset:
@@ -102,48 +142,44 @@ def open_dataset(directory: Path) -> Dataset:
     Raises:
         M1Error: BAD_DATA, when its files are not what they were written as.
     """
-    manifest = read_manifest(directory)
-    if manifest is None:
+    manifest, content = datasets.read_manifest(directory), _content(directory)
+    if manifest is None or content is None:
         raise bad_data(directory, "is not a data set of the cache")
-    content = json.loads((directory / _CONTENT).read_bytes())
-    splits = {}
-    for split, n in (("train", manifest.train_images), ("test", manifest.test_images)):
-        try:
-            images = np.load(directory / f"{split}_images.npy", mmap_mode="r", allow_pickle=False)
-            labels = np.load(directory / f"{split}_labels.npy", allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise bad_data(directory, f"is damaged ({error})", "delete this folder of the cache") from error
-        whole = images.shape == (n, *_IMAGE_SHAPE) and images.dtype == np.uint8 and labels.shape == (n,)
-        if not whole or labels.dtype != np.int64 or not np.isin(labels, range(len(manifest.classes))).all():
-            raise bad_data(directory, "is damaged (shapes)", "delete this folder of the cache")
-        splits[split] = Split(images, labels)
-    return Dataset(manifest, str(content["sha256"]), splits["train"], splits["test"])
+    return Dataset(
+        manifest,
+        str(content["sha256"]),
+        {column.name: column for column in manifest.columns},
+        {split: open_columns(directory, manifest.columns, split, n) for split, n in manifest.rows.items()},
+    )
 
 
 def build(
     data_root: Path,
     name: str,
-    source: Source,
-    progress: Progress,
+    needs: Sequence[Need],
+    source: Described,
+    store: Callable[[Path], Stored],
     check: Callable[[CachedDataset], None] = lambda manifest: None,
 ) -> Path:
     """Read a source into the cache, unless that is done; return its directory. `check` may refuse what was read.
 
+    `store` reads the source and writes its columns into a directory.
+
     Raises:
-        M1Error: BAD_DATA, DOWNLOAD_FAILED, DISK_FULL, or what `check` raises. Nothing half-built remains.
+        M1Error: DISK_FULL, NOT_ALLOWED, or what `store` and `check` raise. Nothing half-built remains.
     """
-    final = data_root / key_of(name, source)
+    final = data_root / key_of(name, source, needs)
     known = read_manifest(final)
     if known is not None:
         check(known)
-        if newest(data_root, name) != final:  # imported once more, after another one: from now on the name means it
-            content = json.dumps(asdict(replace(known, create_time=time.time())), indent=1)
+        if newest(data_root, name, needs) != final:  # imported once more: from now on the name means it
+            content = json.dumps(replace(known, create_time=time.time()).to_json(), indent=1)
             replace_file(final / MANIFEST, content.encode(), durable=True)
         return final
     try:
         make_private(data_root)
         with scratch_directory(data_root, "building") as directory:
-            check(_fill(directory, name, source, progress))
+            check(_described(directory, name, needs, source, store(directory)))
             sync_directory(directory)
             reach("before.cache.rename")
             try:
@@ -151,77 +187,32 @@ def build(
             except OSError as error:
                 if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                     raise
-                return final  # another process was first, with the same images
+                return final  # another process was first, with the same rows
             sync_directory(data_root)
     except OSError as error:
         raise _storage_error(data_root, error) from error
     return final
 
 
-def _storage_error(data_root: Path, error: OSError) -> M1Error:
-    if out_of_space(error):
-        return M1Error(Reason.DISK_FULL, f'the disk of "{data_root}" is full', "free some space and try again")
-    return M1Error(Reason.NOT_ALLOWED, f'the data set cannot be stored in "{data_root}" ({error})', field="data_root")
-
-
-def _fill(directory: Path, name: str, source: Source, progress: Progress) -> CachedDataset:
-    with contextlib.ExitStack() as files:
-        raw = {split: files.enter_context(open(directory / f"{split}.raw", "w+b")) for split in SPLITS}
-        index: dict[str, list[tuple[str, str]]] = {split: [] for split in SPLITS}
-        for sample in source.samples(progress):
-            raw[sample.split].write(sample.pixels.tobytes())
-            index[sample.split].append((sample.label, sample.name))
-        classes = _checked_classes(source.description, index)
-        digest = hashlib.sha256("\n".join(classes).encode())
-        for split in SPLITS:
-            _store_split(directory, split, raw[split], index[split], classes)
-            (directory / f"{split}.raw").unlink()
-            for part in ("images", "labels"):
-                array = np.load(directory / f"{split}_{part}.npy", mmap_mode="r", allow_pickle=False)
-                digest.update(np.ascontiguousarray(array).data)
+def _described(directory: Path, name: str, needs: Sequence[Need], source: Described, stored: Stored) -> CachedDataset:
     size_bytes = sum(file.stat().st_size for file in directory.iterdir())
-    content = {"format": FORMAT, "sha256": digest.hexdigest(), "source_fingerprint": source.fingerprint}
+    content = {"format": FORMAT, "sha256": stored.sha256, "source_fingerprint": source.fingerprint}
     (directory / _CONTENT).write_text(json.dumps(content))
     manifest = CachedDataset(
         name=name,
         source=source.description,
-        train_images=len(index["train"]),
-        test_images=len(index["test"]),
-        classes=classes,
+        rows=stored.rows,
+        columns=stored.columns,
         size_bytes=size_bytes,
         create_time=time.time(),
+        needs=needs,
+        notes=stored.notes,
     )
     manifest.write(directory)
     return manifest
 
 
-def _store_split(
-    directory: Path, split: str, raw: BinaryIO, index: list[tuple[str, str]], classes: Sequence[str]
-) -> None:
-    """From the source's order into the order of (class, name)."""
-    raw.flush()
-    unsorted: Pixels = np.memmap(raw, np.uint8, "r", shape=(len(index), *_IMAGE_SHAPE))
-    order = np.array(sorted(range(len(index)), key=index.__getitem__))
-    images = np.lib.format.open_memmap(
-        directory / f"{split}_images.npy", mode="w+", dtype=np.uint8, shape=unsorted.shape
-    )
-    for start in range(0, len(order), 4096):
-        chosen = order[start : start + 4096]
-        images[start : start + 4096] = unsorted[chosen]
-    images.flush()
-    number = {label: i for i, label in enumerate(classes)}
-    labels = np.array([number[index[i][0]] for i in order], np.int64)
-    np.save(directory / f"{split}_labels.npy", labels, allow_pickle=False)
-
-
-def _checked_classes(source: str, index: dict[str, list[tuple[str, str]]]) -> list[str]:
-    """The class names, sorted."""
-    for split in SPLITS:
-        if not index[split]:
-            raise bad_data(source, f'has no split "{split}"', "it takes images under train/<class>/ and test/<class>/")
-    classes = sorted({label for label, _ in index["train"]})
-    for label in sorted({label for label, _ in index["test"]} - set(classes)):
-        raise bad_data(source, f'has images of the class "{label}" in test and none in train', "add some to train")
-    if len(classes) < 2:
-        raise bad_data(source, f'has only one class, "{classes[0]}"', "it takes two classes at least to tell apart")
-    return classes
+def _storage_error(data_root: Path, error: OSError) -> M1Error:
+    if out_of_space(error):
+        return M1Error(Reason.DISK_FULL, f'the disk of "{data_root}" is full', "free some space and try again")
+    return M1Error(Reason.NOT_ALLOWED, f'the data set cannot be stored in "{data_root}" ({error})', field="data_root")

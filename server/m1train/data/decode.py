@@ -1,32 +1,37 @@
-"""One labelled image on its way into the cache, and what every source of them has in common."""
+"""One labelled image on its way into the cache: decoded within a bound of bytes, whatever is in its file."""
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import struct
+import threading
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
-from itertools import islice
-from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 from m1.errors import M1Error, Reason
-from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
+
+from m1train.data.fit import Fit, Pixels, orientation_of, upright
 
 SIZE = 32
-SPLITS = ("train", "test")
+SQUEEZED_TO_32 = Fit()
 # An image's file is read whole: far above every photograph, far below what a machine has.
 MAX_IMAGE_BYTES = 64 << 20
-# What file managers leave behind; names that begin with a dot are passed over as well.
-_LITTER = ("thumbs.db", "desktop.ini", "__macosx")
-_CHUNK = 64
+# What may be decoded at a time; an image that takes more is decoded alone.
+DECODED_BYTES = 256 << 20
+# What may be read ahead: files that are not decoded yet, and pixels that are not written yet.
+_AHEAD_BYTES = 64 << 20
+_CHUNK, _CHUNK_BYTES = 64, 4 << 20
+# A PNG's colour profile and texts are unpacked whole; printers' profiles have a few MB, and Pillow's own bound is 1.
+_MAX_PNG_TEXT_BYTES = 16 << 20
 # Pillow's raster formats, the usual ones first; all decoded in this process. Not among them are those that start
 # another program (EPS), that hand over to the system, to a plug-in (WMF, BUFR, GRIB, HDF5) or to any other format
 # (IPTC), and films (MPEG).
@@ -48,8 +53,16 @@ _DECODE_ERRORS = (
     zlib.error,
     Image.DecompressionBombError,
 )
+# Pillow holds these modes in one byte a pixel, the others in four.
+_ONE_BYTE = ("1", "L", "P")
+# How many times the pixels a format's decoder holds while it works, where that is more than once.
+_DECODERS_COPIES = {"PNG": 1, "JPEG": 1, "BMP": 1, "PPM": 1}
+_OTHER_COPIES = 3
+# A progressive JPEG's coefficients: two bytes for each of three colours.
+_PROGRESSIVE_BYTES = 6
+# HEIC's major brands, where every ISO media file has its own.
+_HEIC = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 
-Pixels = NDArray[np.uint8]
 Phase = Literal["download", "read"]
 # Called with the phase, what is done and what there is in all (0 when that is not known): bytes of a download, images
 # of reading. May raise, to interrupt.
@@ -58,12 +71,14 @@ Progress = Callable[[Phase, int, int], None]
 
 @dataclass(frozen=True)
 class Sample:
-    """An image with its label: pixels are [32, 32, 3] uint8 RGB."""
+    """An image with its label: pixels are [size, size, 3] uint8 RGB."""
 
     split: str
     label: str
     name: str
     pixels: Pixels
+    turned: bool = False
+    """It lies in its file as the camera was held, and was turned upright."""
 
 
 @dataclass(frozen=True)
@@ -77,31 +92,36 @@ class ImageFile:
     content: bytes
 
 
-class Source(Protocol):
-    """What a data set can be read from."""
+class Budget:
+    """Bytes that threads may take at a time; one that asks for more than there is goes alone."""
 
-    @property
-    def description(self) -> str:
-        """Where it comes from, in words or as a path."""
-        ...
+    def __init__(self, size_bytes: int) -> None:
+        self._size_bytes = self._free = size_bytes
+        self._changed = threading.Condition()
 
-    @property
-    def fingerprint(self) -> str:
-        """Changes when the source does; cheap."""
-        ...
+    @contextlib.contextmanager
+    def take(self, size_bytes: int) -> Iterator[None]:
+        """Wait until so many are free, and have them."""
+        taken = min(size_bytes, self._size_bytes)
+        with self._changed:
+            self._changed.wait_for(lambda: self._free >= taken)
+            self._free -= taken
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += taken
+                self._changed.notify_all()
 
-    def samples(self, progress: Progress) -> Iterator[Sample]:
-        """Every image, in any order.
 
-        Raises:
-            M1Error: BAD_DATA naming the file, DOWNLOAD_FAILED.
-        """
-        ...
+def shown(where: object) -> str:
+    """A path in words that can be sent and stored, whatever bytes it has."""
+    return os.fsencode(str(where)).decode("utf-8", "backslashreplace")
 
 
 def bad_data(where: object, problem: str, hint: str = "") -> M1Error:
     """The error that names a file or a folder of a data set."""
-    return M1Error(Reason.BAD_DATA, f'"{where}" {problem}', hint, field="data", value=str(where))
+    return M1Error(Reason.BAD_DATA, f'"{shown(where)}" {problem}', hint, field="data", value=shown(where))
 
 
 def check_size(size_bytes: int, where: object) -> None:
@@ -111,29 +131,15 @@ def check_size(size_bytes: int, where: object) -> None:
         raise bad_data(where, problem, "remove it or store it smaller")
 
 
-def is_litter(part: str) -> bool:
-    """Whether a file's or folder's name is to be passed over."""
-    return part.startswith(".") or part.lower() in _LITTER
-
-
-def check_split(split: str, where: object) -> None:
-    """Refuse a split that is neither train nor test."""
-    if split not in SPLITS:
-        raise bad_data(
-            where,
-            f'has a split "{split}", and only train and test are known',
-            "put the images under train/<class>/ and test/<class>/; validation images are held out of train",
-        )
-
-
 @cache
 def _formats() -> tuple[str, ...]:
+    PngImagePlugin.MAX_TEXT_CHUNK = _MAX_PNG_TEXT_BYTES
     Image.init()
     return tuple(name for name in _FORMATS if name in Image.OPEN)  # AVIF and others can be left out of a Pillow
 
 
-def decode(file: ImageFile) -> Sample:
-    """The image's pixels, as RGB and resized to 32 x 32 where they are not.
+def decode(file: ImageFile, fit: Fit = SQUEEZED_TO_32, budget: Budget | None = None) -> Sample:
+    """The image's pixels, upright, as RGB and fitted.
 
     Raises:
         M1Error: BAD_DATA naming the file.
@@ -142,48 +148,69 @@ def decode(file: ImageFile) -> Sample:
         raise bad_data(file.where, "is empty (0 bytes)", "remove the file or replace it by a whole one")
     try:
         with Image.open(io.BytesIO(file.content), formats=_formats()) as image:
-            image.load()
-            if image.mode.startswith(("I", "F")):
-                raise bad_data(file.where, f"has pixels of kind {image.mode}", "convert it to 8 bits a channel")
-            rgb = image.convert("RGB")
+            whole = image.size
+            fit.draft(image)
+            with budget.take(_decoded_bytes(image, whole)) if budget else contextlib.nullcontext():
+                image.load()
+                if image.mode.startswith(("I", "F")):
+                    raise bad_data(file.where, f"has pixels of kind {image.mode}", "convert it to 8 bits a channel")
+                orientation = orientation_of(image, _DECODE_ERRORS)
+                square = upright(fit.square(image), orientation)
     except UnidentifiedImageError as error:
+        if file.content[4:8] == b"ftyp" and file.content[8:12] in _HEIC:
+            raise bad_data(file.where, "is a HEIC picture", "export such pictures as JPEG") from error
         raise bad_data(
             file.where, "is not an image that can be read", "remove the file or replace it by a PNG"
         ) from error
     except _DECODE_ERRORS as error:
         raise bad_data(file.where, f"cannot be read as an image ({error})", "replace it by a whole one") from error
-    if rgb.size != (SIZE, SIZE):
-        rgb = rgb.resize((SIZE, SIZE), Image.Resampling.BILINEAR)
-    return Sample(file.split, file.label, file.name, np.asarray(rgb, np.uint8))
+    return Sample(file.split, file.label, file.name, np.asarray(square, np.uint8), orientation != 1)
 
 
-def decoded(files: Iterable[ImageFile]) -> Iterator[Sample]:
-    """The pixels of many files, decoded by a few threads (Pillow lets go of the interpreter), some chunks ahead."""
-    files = iter(files)
+def _decoded_bytes(image: Image.Image, whole: tuple[int, int]) -> int:
+    """About what decoding takes, by what the file's header says."""
+    pixels = image.width * image.height * (1 if image.mode in _ONE_BYTE else 4)
+    pixels *= _DECODERS_COPIES.get(image.format or "", _OTHER_COPIES)
+    return pixels + (whole[0] * whole[1] * _PROGRESSIVE_BYTES if "progressive" in image.info else 0)
+
+
+def decoded(files: Iterable[ImageFile], fit: Fit = SQUEEZED_TO_32) -> Iterator[Sample]:
+    """The pixels of many files, in their order, decoded by a few threads (Pillow lets go of the interpreter).
+
+    Some are read ahead, as many as the bounds of bytes allow.
+    """
     threads = min(8, os.cpu_count() or 1)
+    budget = Budget(DECODED_BYTES)
+    ahead: deque[tuple[int, Future[list[Sample]]]] = deque()
+    in_flight = 0
+
+    def decode_all(chunk: list[ImageFile]) -> list[Sample]:
+        return [decode(file, fit, budget) for file in chunk]
+
     with ThreadPoolExecutor(threads, "decode") as pool:
-        ahead: deque[Future[list[Sample]]] = deque()
         try:
-            while chunk := list(islice(files, _CHUNK)):
-                ahead.append(pool.submit(lambda files: [decode(file) for file in files], chunk))
-                if len(ahead) > 2 * threads:
-                    yield from ahead.popleft().result()
+            for size_bytes, chunk in _chunks(files, 3 * fit.size**2):
+                while ahead and (len(ahead) > 2 * threads or in_flight + size_bytes > _AHEAD_BYTES):
+                    in_flight -= ahead[0][0]
+                    yield from ahead.popleft()[1].result()
+                ahead.append((size_bytes, pool.submit(decode_all, chunk)))
+                in_flight += size_bytes
             while ahead:
-                yield from ahead.popleft().result()
+                yield from ahead.popleft()[1].result()
         finally:
-            for future in ahead:
+            for _, future in ahead:
                 future.cancel()
 
 
-def read_image(path: Path, options: Mapping[str, str]) -> Pixels:
-    """The pixels of an image's file, read as a data set's column was.
-
-    Raises:
-        M1Error: BAD_DATA naming the file.
-    """
-    del options
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise bad_data(path, f"cannot be read ({error.strerror})") from error
-    return decode(ImageFile("", "", path.name, str(path), content)).pixels
+def _chunks(files: Iterable[ImageFile], pixel_bytes: int) -> Iterator[tuple[int, list[ImageFile]]]:
+    """Files that are decoded one after the other, with what they and their pixels take in memory."""
+    chunk: list[ImageFile] = []
+    size_bytes = 0
+    for file in files:
+        chunk.append(file)
+        size_bytes += len(file.content) + pixel_bytes
+        if len(chunk) == _CHUNK or size_bytes >= _CHUNK_BYTES:
+            yield size_bytes, chunk
+            chunk, size_bytes = [], 0
+    if chunk:
+        yield size_bytes, chunk

@@ -27,7 +27,7 @@ from torch.optim import AdamW
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from m1train.data.decode import Pixels
+from m1train.data.fit import Pixels
 from m1train.data.sources.digits import Digits
 from m1train.engine.device import Device, place
 from m1train.randomness import initial_weights

@@ -11,7 +11,7 @@ import io
 import pickle
 import tarfile
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,10 @@ import numpy as np
 from m1.datasets import CachedDataset
 from m1.durable import out_of_space
 from m1.errors import M1Error, Reason
+from PIL import Image
 
-from m1train.data.decode import Progress, Sample, bad_data
+from m1train.data.decode import SQUEEZED_TO_32, Progress, Sample, bad_data
+from m1train.data.fit import Fit
 from m1train.data.scratch import scratch_directory
 from m1train.data.sources.tar import READ_ERRORS, TarHeaderError, open_tar
 
@@ -45,12 +47,13 @@ class Cifar10:
 
     description = URL
     fingerprint = MD5
+    notes: Sequence[str] = ()
 
     def __init__(self, download_directory: Path, url: str = URL) -> None:
         self._directory = download_directory
         self._url = url
 
-    def samples(self, progress: Progress) -> Iterator[Sample]:
+    def samples(self, progress: Progress, fit: Fit = SQUEEZED_TO_32) -> Iterator[Sample]:
         """Download, check, read; progress is in bytes, then in images.
 
         Raises:
@@ -59,7 +62,7 @@ class Cifar10:
         with scratch_directory(self._directory, "download") as folder:
             archive = folder / "cifar-10-python.tar.gz"
             _download(self._url, archive, progress)
-            yield from archive_samples(archive, progress)
+            yield from archive_samples(archive, progress, fit)
 
 
 def _download(url: str, path: Path, progress: Progress) -> None:
@@ -126,7 +129,7 @@ def check_shape(dataset: CachedDataset) -> None:
         )
 
 
-def archive_samples(path: Path, progress: Progress) -> Iterator[Sample]:
+def archive_samples(path: Path, progress: Progress, fit: Fit = SQUEEZED_TO_32) -> Iterator[Sample]:
     """The images of an archive that has been checked."""
     done = 0
     with tarfile.open(path) as tar:
@@ -136,7 +139,8 @@ def archive_samples(path: Path, progress: Progress) -> Iterator[Sample]:
             images = content[b"data"].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
             split = "test" if batch == "test_batch" else "train"
             for pixels, label, name in zip(images, content[b"labels"], content[b"filenames"], strict=True):
-                yield Sample(split, names[label], f"{batch}/{name.decode()}", np.ascontiguousarray(pixels))
+                square = np.asarray(fit.square(Image.fromarray(np.ascontiguousarray(pixels))), np.uint8)
+                yield Sample(split, names[label], f"{batch}/{name.decode()}", square)
                 done += 1
                 progress("read", done, TRAIN_IMAGES + TEST_IMAGES)
 
