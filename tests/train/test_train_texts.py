@@ -1,5 +1,6 @@
 """Texts as data: a file, a folder, Python's own library; stored as UTF-8, cut between characters."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ def texts(dataset: Dataset, split: str) -> list[bytes]:
     """The documents of a split."""
     arrays = dataset.splits[split]
     data, offsets = arrays["text"].tobytes(), arrays["text_offsets"].tolist()
-    return [data[start:end] for start, end in zip(offsets, offsets[1:], strict=False)]
+    return [data[start:end] for start, end in itertools.pairwise(offsets)]
 
 
 def whole(dataset: Dataset) -> bytes:

@@ -53,8 +53,9 @@ _DECODE_ERRORS = (
     zlib.error,
     Image.DecompressionBombError,
 )
-# Pillow holds these modes in one byte a pixel, the others in four.
-_ONE_BYTE = ("1", "L", "P")
+# What a pixel takes: Pillow holds some modes in one byte and the others in four; one more is a colour to be resized.
+_PIXEL_BYTES = {"L": 1, "RGB": 4, "P": 2, "1": 2}
+_OTHER_PIXEL_BYTES = 5
 # How many times the pixels a format's decoder holds while it works, where that is more than once.
 _DECODERS_COPIES = {"PNG": 1, "JPEG": 1, "BMP": 1, "PPM": 1}
 _OTHER_COPIES = 3
@@ -169,7 +170,7 @@ def decode(file: ImageFile, fit: Fit = SQUEEZED_TO_32, budget: Budget | None = N
 
 def _decoded_bytes(image: Image.Image, whole: tuple[int, int]) -> int:
     """About what decoding takes, by what the file's header says."""
-    pixels = image.width * image.height * (1 if image.mode in _ONE_BYTE else 4)
+    pixels = image.width * image.height * _PIXEL_BYTES.get(image.mode, _OTHER_PIXEL_BYTES)
     pixels *= _DECODERS_COPIES.get(image.format or "", _OTHER_COPIES)
     return pixels + (whole[0] * whole[1] * _PROGRESSIVE_BYTES if "progressive" in image.info else 0)
 

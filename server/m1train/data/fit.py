@@ -1,8 +1,7 @@
 """How an image of any shape and kind becomes a square of RGB.
 
-Squeezed to 32 pixels, an image without transparency gives the bits that 0.1.0 gave. Whatever its size, no more than a
-strip of it is in memory besides what was decoded: colours are converted and rows shortened strip by strip, and
-Pillow's own second pass does the rest, so that the bits are those of one resize.
+Squeezed to 32 pixels, an image without transparency gives the bits that 0.1.0 gave. A large image is not converted as a
+whole: its colours are resized one after the other, which gives the bits of one resize, and takes a quarter of the memory.
 """
 
 from __future__ import annotations
@@ -97,17 +96,27 @@ def _resized(
     image: Image.Image, box: tuple[int, int, int, int], size: tuple[int, int], background: Sequence[int]
 ) -> Image.Image:
     left, top, right, bottom = box
+    whole = box == (0, 0, *image.size)
     if (right - left) * (bottom - top) <= _STRIP_PIXELS:
-        whole = _rgb(image, background)
-        if box != (0, 0, *image.size):
-            whole = whole.crop(box)
-        return whole if whole.size == size else whole.resize(size, Image.Resampling.BILINEAR)
-    narrow = Image.new("RGB", (size[0], bottom - top))
+        rgb = _rgb(image, background)
+        if not whole:
+            rgb = rgb.crop(box)
+        return rgb if rgb.size == size else rgb.resize(size, Image.Resampling.BILINEAR)
+    if whole and image.mode in ("RGB", "L") and "transparency" not in image.info:
+        return image.resize(size, Image.Resampling.BILINEAR).convert("RGB")
+    bands = (_band(image, box, band, background).resize(size, Image.Resampling.BILINEAR) for band in range(3))
+    return Image.merge("RGB", list(bands))
+
+
+def _band(image: Image.Image, box: tuple[int, int, int, int], band: int, background: Sequence[int]) -> Image.Image:
+    """One of red, green and blue: a byte a pixel, where the whole in RGB takes four besides what was decoded."""
+    left, top, right, bottom = box
+    found = Image.new("L", (right - left, bottom - top))
     rows = max(1, _STRIP_PIXELS // (right - left))
     for start in range(top, bottom, rows):
-        strip = _rgb(image.crop((left, start, right, min(start + rows, bottom))), background)
-        narrow.paste(strip.resize((size[0], strip.height), Image.Resampling.BILINEAR), (0, start - top))
-    return narrow.resize(size, Image.Resampling.BILINEAR)
+        strip = image.crop((left, start, right, min(start + rows, bottom)))
+        found.paste(_rgb(strip, background).getchannel(band), (0, start - top))
+    return found
 
 
 def _rgb(image: Image.Image, background: Sequence[int]) -> Image.Image:

@@ -1,0 +1,289 @@
+"""Images into the cache: any size and fit, upright, on a background, in bounded memory; folders as people have them."""
+
+import io
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import threading
+import unicodedata
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from m1.errors import Reason
+from m1train.data import fit as fitting
+from m1train.data.decode import Budget, ImageFile, decode
+from m1train.data.fit import Fit
+from PIL import Image, PngImagePlugin
+from reading import images_of, read, refused
+
+ORIENTATION = 0x0112
+
+
+def gradient(width: int, height: int, mode: str = "RGB") -> Image.Image:
+    across, down = np.meshgrid(np.linspace(0, 255, width), np.linspace(0, 255, height))
+    noise = np.arange(width * height).reshape(height, width) * 37 % 256
+    return Image.fromarray(np.stack([across, down, noise], -1).astype(np.uint8)).convert(mode)
+
+
+def saved(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def pixels(image: Image.Image | bytes, fit: Fit | None = None, kind: str = "PNG") -> np.ndarray:
+    content = image if isinstance(image, bytes) else saved(image, kind)
+    return decode(ImageFile("train", "0", "x", "x", content), fit or Fit()).pixels
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "1", "CMYK"])
+@pytest.mark.parametrize("size", [(32, 32), (50, 41), (7, 90)])
+def test_squeezed_to_32_the_bits_are_those_of_0_1_0(
+    mode: str, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = gradient(*size, mode)
+    kind = "TIFF" if mode == "CMYK" else "PNG"
+    rgb = image.convert("RGB")
+    before = rgb if rgb.size == (32, 32) else rgb.resize((32, 32), Image.Resampling.BILINEAR)
+    assert np.array_equal(pixels(image, kind=kind), np.asarray(before))
+    monkeypatch.setattr(fitting, "_STRIP_PIXELS", 200)
+    assert np.array_equal(pixels(image, kind=kind), np.asarray(before)), "strip by strip, too"
+
+
+def test_an_image_is_cut_to_its_centre_or_set_on_the_background() -> None:
+    wide = Image.new("RGB", (90, 30), (255, 0, 0))
+    wide.paste((0, 0, 255), (30, 0, 60, 30))
+    cropped = pixels(wide, Fit(16, "crop"))
+    assert cropped.shape == (16, 16, 3)
+    assert (cropped == (0, 0, 255)).all(), "the sides are cut off"
+    padded = pixels(wide, Fit(30, "pad", (0, 255, 0)))
+    assert (padded[:10] == (0, 255, 0)).all()
+    assert (padded[20:] == (0, 255, 0)).all()
+    assert (padded[10:20, 13:17] == (0, 0, 255)).all()
+    assert (padded[10:20, :5] == (255, 0, 0)).all()
+    squeezed = pixels(wide, Fit(30, "squeeze"))
+    assert (squeezed[:, 14:16] == (0, 0, 255)).all()
+
+
+@pytest.mark.parametrize("how", ["squeeze", "crop", "pad"])
+def test_strips_change_no_bit_of_any_fit(how: fitting.How, monkeypatch: pytest.MonkeyPatch) -> None:
+    for size, mode in (((201, 130), "RGB"), ((40, 300), "P"), ((10, 700), "CMYK")):
+        image = gradient(*size, mode)
+        kind = "TIFF" if mode == "CMYK" else "PNG"
+        whole = pixels(image, Fit(64, how), kind)
+        monkeypatch.setattr(fitting, "_STRIP_PIXELS", 500)
+        assert np.array_equal(pixels(image, Fit(64, how), kind), whole)
+        monkeypatch.undo()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("fit", [Fit(), Fit(24, "crop"), Fit(24, "pad")])
+def test_a_picture_is_turned_as_the_camera_was_held(orientation: int, fit: Fit) -> None:
+    upright = Image.new("RGB", (60, 40), (200, 200, 0))
+    upright.paste((0, 0, 200), (0, 0, 30, 20))
+    back = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}
+    lying = upright.transpose(Image.Transpose(back[orientation])) if orientation in back else upright
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    found = pixels(saved(lying, "PNG", exif=exif), fit).astype(int)
+    assert np.abs(found - pixels(upright, fit)).max() <= 2
+
+
+def test_what_was_turned_upright_is_said(root: Path, own_images: Path) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    gradient(50, 30).save(own_images / "train" / "0" / "turned.jpg", exif=exif)
+    gradient(50, 30).save(own_images / "train" / "0" / "odd.jpg", exif=b"Exif\0\0damaged")
+    notes = read(root, own_images).manifest.notes
+    assert list(notes) == ["1 image was turned upright, as EXIF says that the camera was held"]
+
+
+def test_what_is_transparent_shows_the_background() -> None:
+    icon = Image.new("RGBA", (32, 32), (0, 0, 0, 0))
+    icon.paste((0, 0, 0, 255), (8, 8, 24, 24))
+    drawn = pixels(icon)
+    assert (drawn[16, 16] == 0).all()
+    assert (drawn[0, 0] == 255).all(), "its drawing is its transparency, and 0.1.0 saw a black square"
+    assert (pixels(icon, Fit(32, "squeeze", (0, 0, 255)))[0, 0] == (0, 0, 255)).all()
+    palette = Image.new("P", (32, 32), 1)
+    palette.putpalette([9, 9, 9, 70, 70, 70])
+    assert (pixels(saved(palette, transparency=1)) == 255).all()
+    grey = Image.new("LA", (32, 32), (0, 128))
+    assert (np.abs(pixels(grey).astype(int) - 127) <= 1).all()
+    opaque = gradient(32, 32)
+    assert np.array_equal(pixels(opaque.convert("RGBA")), np.asarray(opaque))
+
+
+def test_a_png_with_a_large_colour_profile_is_read() -> None:
+    profile = zlib.crc32(b"").to_bytes(4) * (2 << 18)
+    assert np.array_equal(pixels(saved(gradient(32, 32), icc_profile=profile)), np.asarray(gradient(32, 32)))
+    assert PngImagePlugin.MAX_TEXT_CHUNK > len(profile) > 2_000_000
+
+
+def test_an_image_that_takes_more_than_there_is_goes_alone() -> None:
+    budget = Budget(100)
+    alone, order = threading.Event(), []
+
+    def large() -> None:
+        with budget.take(1000):
+            order.append("large")
+            alone.set()
+
+    with budget.take(60), budget.take(40):
+        thread = threading.Thread(target=large)
+        thread.start()
+        assert not alone.wait(0.05)
+        order.append("small")
+    thread.join()
+    with budget.take(100):
+        order.append("next")
+    assert order == ["small", "large", "next"]
+
+
+READ_AND_SAY_THE_PEAK = """
+import sys
+from pathlib import Path
+from m1train.data.prepare import prepare
+def peak_kb():
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
+before = peak_kb()
+prepare(Path(sys.argv[1]), sys.argv[2], lambda *_: None)
+print(peak_kb() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no system says the peak of a process but Linux")
+def test_many_large_images_take_no_more_memory_than_the_bound(root: Path, tmp_path: Path) -> None:
+    source = tmp_path / "large"
+    for name in ("a", "b"):
+        (source / name).mkdir(parents=True)
+        content = saved(Image.new("RGB", (8000, 5000), (200, 100, (name == "a") * 255)))
+        for i in range(4):
+            (source / name / f"{i}.png").write_bytes(content)
+    done = subprocess.run(
+        [sys.executable, "-c", READ_AND_SAY_THE_PEAK, str(root), str(source)],
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    # Each takes 160 MB when it is decoded: one at a time is inside the bound of 256 MB, and two are not.
+    assert 150_000 < int(done.stdout) < 300_000
+
+
+def plain(source: Path) -> Path:
+    """The classes without a split."""
+    shutil.copytree(source / "train", source.with_name("plain"))
+    return source.with_name("plain")
+
+
+def tarred(folder: Path, prefix: str = "") -> Path:
+    path = folder.with_name(folder.name + ".tar")
+    with tarfile.open(path, "w") as tar:
+        for entry in sorted(folder.iterdir()):
+            tar.add(entry, prefix + entry.name)
+    return path
+
+
+def test_a_folder_of_classes_alone_is_all_training(root: Path, own_images: Path) -> None:
+    folder = plain(own_images)
+    dataset = read(root, folder)
+    assert dataset.manifest.rows == {"train": 30}
+    assert set(dataset.splits) == {"train"}
+    for prefix in ("", "some/where/"):
+        assert read(root, tarred(folder, prefix)).content_sha256 == dataset.content_sha256
+    shutil.rmtree(own_images / "test")
+    assert read(root, own_images).content_sha256 == dataset.content_sha256
+
+
+@pytest.mark.parametrize("name", ["val", "Valid", "VALIDATION", "Test"])
+def test_a_validation_split_is_the_test_split_where_there_is_none(root: Path, own_images: Path, name: str) -> None:
+    expected = read(root, own_images).content_sha256
+    (own_images / "test").rename(own_images / "other")
+    (own_images / "other").rename(own_images / name)
+    (own_images / "train").rename(own_images / "Train")
+    for source in (own_images, tarred(own_images)):
+        dataset = read(root, source)
+        assert dataset.content_sha256 == expected
+        said = [] if name == "Test" else [f'the split "{name}" is taken as the test split']
+        assert list(dataset.manifest.notes) == said
+
+
+def test_a_folder_in_a_folder_is_taken_as_a_tar_of_it_is(root: Path, own_images: Path) -> None:
+    expected = read(root, own_images).content_sha256
+    wrapper = own_images.with_name("wrapper")
+    wrapper.mkdir()
+    own_images.rename(wrapper / "flowers")
+    assert read(root, wrapper).content_sha256 == expected
+    assert read(root, tarred(wrapper)).content_sha256 == expected
+
+
+def test_litter_of_servers_and_macs_is_passed_over_and_what_is_in_the_cloud_is_counted(
+    root: Path, own_images: Path
+) -> None:
+    for folder in (own_images, own_images / "train" / "0"):
+        (folder / "@eaDir").mkdir()
+        (folder / "@eaDir" / "thumb.jpg").write_bytes(b"litter")
+        (folder / "Icon\r").write_bytes(b"")
+    for i in range(3):
+        (own_images / "train" / "0" / f".photo{i}.jpg.icloud").write_bytes(b"bplist")
+    for source in (own_images, tarred(own_images)):
+        dataset = read(root, source)
+        assert dataset.manifest.rows == {"train": 30, "test": 10}
+        assert list(dataset.manifest.notes) == ["3 pictures are not downloaded from iCloud"]
+
+
+def test_a_class_that_is_in_the_cloud_alone_says_what_to_do(root: Path, own_images: Path) -> None:
+    (own_images / "train" / "rose").mkdir()
+    (own_images / "train" / "rose" / ".1.jpg.icloud").write_bytes(b"bplist")
+    assert refused(root, own_images).hint == "download its pictures from iCloud"
+
+
+def test_images_that_occur_in_more_than_one_class_are_counted(root: Path, own_images: Path) -> None:
+    for label in ("1", "2"):
+        shutil.copy(own_images / "train" / "0" / "0.png", own_images / "train" / label / "again.png")
+    shutil.copy(own_images / "train" / "3" / "0.png", own_images / "train" / "3" / "again.png")
+    assert list(read(root, own_images).manifest.notes) == ["1 image occurs in more than one class"]
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="the file system allows one spelling")
+def test_two_spellings_of_a_name_are_one_class(root: Path, own_images: Path) -> None:
+    one, other = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+    (own_images / "train" / "0").rename(own_images / "train" / one)
+    (own_images / "train" / "1").rename(own_images / "train" / other)
+    for label in ("0", "1"):
+        shutil.rmtree(own_images / "test" / label)
+    for source in (own_images, tarred(own_images)):
+        assert list(read(root, source).manifest.classes) == [*"23456789", one]
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="the file system refuses such a name")
+def test_a_class_whose_name_is_not_utf_8_is_refused_at_once(root: Path, own_images: Path) -> None:
+    os.rename(own_images / "train" / "0", os.fsencode(own_images / "train") + b"/caf\xe9")
+    for source in (own_images, tarred(own_images)):
+        error = refused(root, source)
+        assert error.reason is Reason.BAD_DATA
+        assert 'caf\\xe9" is a class whose name is not UTF-8' in error.message.replace("/0.png", "")
+
+
+def test_a_heic_picture_in_a_folder_is_called_so(root: Path, own_images: Path) -> None:
+    (own_images / "train" / "0" / "IMG_1.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    assert '/IMG_1.heic" is a HEIC picture' in refused(root, own_images).message
+
+
+def test_a_large_jpeg_may_be_decoded_reduced_but_not_for_what_0_1_0_read() -> None:
+    content = saved(gradient(800, 600), "JPEG", quality=95)
+    with Image.open(io.BytesIO(content)) as image:
+        rgb = image.convert("RGB")
+    assert np.array_equal(pixels(content), np.asarray(rgb.resize((32, 32), Image.Resampling.BILINEAR)))
+    whole = np.asarray(rgb.resize((64, 64), Image.Resampling.BILINEAR)).astype(int)
+    assert np.abs(pixels(content, Fit(64)).astype(int) - whole).mean() < 4
+
+
+def test_images_of_another_size_are_stored_in_their_size(root: Path, own_images: Path) -> None:
+    dataset = read(root, own_images, needs=images_of(8, "pad", "black"))
+    assert dataset.splits["test"]["image"].shape == (10, 8, 8, 3)
+    assert dict(dataset.columns["image"].options) == {"background": "#000000", "fit": "pad", "size": "8"}
