@@ -26,7 +26,7 @@ import numpy as np
 from m1 import datasets
 from m1.columns import IMAGES_OF_32, Column, Need, key_of_needs
 from m1.datasets import MANIFEST, CachedDataset
-from m1.durable import replace_file, sync_directory
+from m1.durable import out_of_space, replace_file, sync_directory
 from m1.errors import M1Error, Reason
 from m1.failpoints import reach
 from numpy.typing import NDArray
@@ -35,7 +35,6 @@ from m1train.data.columns import Stored, open_columns
 from m1train.data.decode import bad_data
 from m1train.data.fit import Pixels
 from m1train.data.scratch import make_private, scratch_directory
-from m1train.disk import out_of_space
 
 FORMAT = 1
 _CONTENT = "content.json"
