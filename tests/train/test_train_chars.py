@@ -14,7 +14,7 @@ from m1train.recipes.chars import DECLARATION, CharsConfig
 from m1train.recipes.chars import model as gpt
 from m1train.recipes.chars.chars import Chars
 from m1train.recipes.chars.model import GPT, Shape
-from m1train.recipes.chars.samples import MOST_CHARACTERS, Vocabulary, Windows, split_windows
+from m1train.recipes.chars.samples import MOST_CHARACTERS, Vocabulary, Windows, hold_out
 from m1train.recipes.chars.sampling import Manner, choose, written
 from m1train.task.recipe import Batch, DataInfo, Moment
 from m1train.task.recipe import Text as TextResult
@@ -65,7 +65,7 @@ def train(task: Chars, text: str, steps: int) -> tuple[GPT, list[float], DataInf
     optimizer = task.optimizer(model)
     for group in optimizer.param_groups:
         group["initial_lr"] = group["lr"]
-    training, _ = task.split(samples, 0)
+    training = np.arange(len(samples))
     size = task.config.batch_size
     per_epoch = max(1, len(training) // size)
     losses = []
@@ -99,21 +99,28 @@ def evaluated(task: Chars, model: nn.Module, text: str, info: DataInfo) -> Any:
 
 @pytest.mark.parametrize("block_size", [1, 3, 16])
 @pytest.mark.parametrize("n_validation", [1, 5])
-def test_no_training_window_reaches_into_the_validation_wherever_it_begins(block_size: int, n_validation: int) -> None:
+def test_no_training_window_reaches_into_what_is_held_out(
+    block_size: int, n_validation: int
+) -> None:
     text = np.arange(50 * block_size + 7).astype(np.uint16)
     samples = Windows(text, block_size)
-    training, validation = split_windows(len(samples), n_validation)
+    rest, test = hold_out(np.arange(len(samples)), 4)
+    training, validation = hold_out(rest, n_validation)
     learnt = {
         int(token)
         for epoch in range(20)
         for row in samples.take(training, draw_of(training, epoch=epoch))["tokens"]
         for token in row
     }
-    judged = {int(token) for row in samples.take(validation, None)["tokens"] for token in row}
+    judged, tested = (
+        {int(token) for row in samples.take(held_out, None)["tokens"] for token in row}
+        for held_out in (validation, test)
+    )
 
-    assert len(validation) == n_validation
+    assert (len(validation), len(test)) == (n_validation, 4)
     assert len(learnt) > len(judged)
     assert max(learnt) < min(judged)
+    assert max(judged) < min(tested)
 
 
 def test_an_epoch_visits_every_window_and_another_one_begins_them_elsewhere() -> None:
@@ -153,13 +160,12 @@ def test_a_step_counts_its_tokens() -> None:
 # The vocabulary
 
 
-def test_the_vocabulary_is_of_what_trains_alone() -> None:
-    text = VERSE * 40 + "Ω" * 20
-    held_out = facts(text, val_samples=10).facts["characters"]
+@pytest.mark.parametrize(("val_samples", "test_fraction"), [(0, 0.1), (10, 0.05)])
+def test_the_vocabulary_is_of_what_trains_alone(val_samples: int, test_fraction: float) -> None:
+    text = VERSE * 40 + "Ω" * 200
 
-    assert "Ω" not in held_out
-    assert "Ω" in facts(text, val_samples=0).facts["characters"]
-    assert set(held_out) == set(VERSE)
+    assert set(facts(text, val_samples=val_samples, test_fraction=test_fraction).facts["characters"]) == set(VERSE)
+    assert "Ω" in facts("Ω" + text).facts["characters"]
 
 
 def test_an_unknown_character_is_one_symbol_in_an_evaluation() -> None:
@@ -173,7 +179,7 @@ def test_an_unknown_character_is_one_symbol_in_an_evaluation() -> None:
 
 def test_beyond_the_most_frequent_characters_all_are_one_symbol() -> None:
     rare = "".join(chr(0x4E00 + i) for i in range(600))
-    vocabulary = Vocabulary.from_json(facts(VERSE * 50 + rare, val_samples=0).facts)
+    vocabulary = Vocabulary.from_json(facts(rare + VERSE * 50).facts)
 
     assert len(vocabulary) == MOST_CHARACTERS + 1
     assert set(VERSE) <= set(vocabulary.characters)
@@ -190,7 +196,7 @@ def test_a_text_is_read_the_same_in_whatever_parts(monkeypatch: pytest.MonkeyPat
 
 
 def test_what_is_not_utf8_is_one_character_more() -> None:
-    assert facts(b"ab\xff" * 50, val_samples=0).facts["characters"] == "ab\N{REPLACEMENT CHARACTER}"
+    assert facts(b"ab\xff" * 50).facts["characters"] == "ab\N{REPLACEMENT CHARACTER}"
 
 
 def test_as_bytes_a_text_is_taken_as_it_is() -> None:

@@ -28,10 +28,10 @@ from m1train.recipes.chars.samples import (
     Windows,
     count_bytes,
     count_characters,
+    hold_out,
     most_frequent,
     n_characters,
     n_windows,
-    split_windows,
 )
 from m1train.recipes.chars.sampling import Manner, written
 from m1train.task.recipe import Arrays, Batch, DataInfo, Evaluation, Moment, Result, Samples, Split, Task, Text
@@ -63,10 +63,7 @@ class Chars(Task[CharsConfig]):
         if config.vocabulary == "bytes":
             _check_varied(count_bytes(text))
             return Vocabulary().to_json()
-        n = n_characters(text)
-        windows = n_windows(n, config.block_size)
-        held_out = min(self.n_validation, windows // 10)
-        counts = count_characters(text, (windows - held_out) * config.block_size if held_out else n)
+        counts = count_characters(text, self._training_end(n_characters(text)))
         _check_varied(counts)
         return most_frequent(counts).to_json()
 
@@ -84,9 +81,18 @@ class Chars(Task[CharsConfig]):
             raise M1Error(Reason.BAD_DATA, message, hint, field="settings.block_size", value=str(block_size))
         return Windows(symbols, block_size)
 
-    def split(self, samples: Samples, n_validation: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Hold out the last windows."""
-        return split_windows(len(samples), n_validation)
+    def split(
+        self, samples: Samples, among: NDArray[np.int64], n: int, purpose: Split
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Hold out the last windows: the text ends with the test, and before it is the validation."""
+        return hold_out(among, n)
+
+    def _training_end(self, n_symbols: int) -> int:
+        """How much of a text trains, at least: without what is held out, for a test too where the data have none."""
+        n = n_windows(n_symbols, self.config.block_size)
+        n -= max(1, round(n * self.config.test_fraction)) + 1
+        n -= min(self.n_validation, n // 10)
+        return n * self.config.block_size if n > 0 else n_symbols
 
     @property
     def evaluation_batch_size(self) -> int:

@@ -154,10 +154,10 @@ def n_windows(n_symbols: int, block_size: int) -> int:
     return max(n_symbols - 1, 0) // block_size
 
 
-def split_windows(n: int, n_validation: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Which windows train and which validate: the last ones.
+def hold_out(among: NDArray[np.int64], n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Hold out the last n of some windows; the others, and those.
 
-    The one before those does neither: a training window that begins later ends inside the window after it.
+    The window before them is left out of both: a training window that begins later ends inside the one after it.
     """
-    first = n - n_validation
-    return np.arange(first - 1 if n_validation else n), np.arange(first, n)
+    first = len(among) - n
+    return among[: max(0, first - 1)] if n else among, among[first:]
