@@ -99,9 +99,7 @@ def evaluated(task: Chars, model: nn.Module, text: str, info: DataInfo) -> Any:
 
 @pytest.mark.parametrize("block_size", [1, 3, 16])
 @pytest.mark.parametrize("n_validation", [1, 5])
-def test_no_training_window_reaches_into_what_is_held_out(
-    block_size: int, n_validation: int
-) -> None:
+def test_no_training_window_reaches_into_what_is_held_out(block_size: int, n_validation: int) -> None:
     text = np.arange(50 * block_size + 7).astype(np.uint16)
     samples = Windows(text, block_size)
     rest, test = hold_out(np.arange(len(samples)), 4)
