@@ -63,7 +63,10 @@ class Chars(Task[CharsConfig]):
         if config.vocabulary == "bytes":
             _check_varied(count_bytes(text))
             return Vocabulary().to_json()
-        counts = count_characters(text, self._training_end(n_characters(text)))
+        n = n_characters(text)
+        windows = n_windows(n, config.block_size)
+        held_out = min(self.n_validation, windows // 10)
+        counts = count_characters(text, (windows - held_out) * config.block_size if held_out else n)
         _check_varied(counts)
         return most_frequent(counts).to_json()
 
@@ -76,7 +79,10 @@ class Chars(Task[CharsConfig]):
         symbols, block_size = Vocabulary.from_json(info.facts).encoded(columns["text"]), self.config.block_size
         if len(symbols) <= block_size:
             what = "characters" if self.config.vocabulary == "characters" else "bytes"
-            message = f"the text has {len(symbols)} {what}, and block_size={block_size} takes {block_size + 1} at least"
+            message = (
+                f"the text is too short: what trains or what tests of it has {len(symbols)} {what}, "
+                f"and block_size={block_size} takes {block_size + 1} at least"
+            )
             hint = f"set block_size to {len(symbols) - 1} or less" if len(symbols) > 1 else "give a longer text"
             raise M1Error(Reason.BAD_DATA, message, hint, field="settings.block_size", value=str(block_size))
         return Windows(symbols, block_size)
@@ -86,13 +92,6 @@ class Chars(Task[CharsConfig]):
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Hold out the last windows: the text ends with the test, and before it is the validation."""
         return hold_out(among, n)
-
-    def _training_end(self, n_symbols: int) -> int:
-        """How much of a text trains, at least: without what is held out, for a test too where the data have none."""
-        n = n_windows(n_symbols, self.config.block_size)
-        n -= max(1, round(n * self.config.test_fraction)) + 1
-        n -= min(self.n_validation, n // 10)
-        return n * self.config.block_size if n > 0 else n_symbols
 
     @property
     def evaluation_batch_size(self) -> int:
@@ -157,10 +156,10 @@ class Chars(Task[CharsConfig]):
         """Write on from a prompt: {"text": a piece}."""
         if name != SAMPLE.name:
             yield from super().use(name, model, info, inputs, options)
-        chosen = {option.name: option.default for option in SAMPLE.options} | dict(options)
-        manner = Manner(float(chosen["temperature"]), int(chosen["top_k"]), int(chosen["seed"]))
+        manner = Manner(float(options["temperature"]), int(options["top_k"]), int(options["seed"]))
         vocabulary = Vocabulary.from_json(info.facts)
-        for piece in written(cast(GPT, model), vocabulary, str(chosen["prompt"]), int(chosen["length"]), manner):
+        prompt, length = str(options["prompt"]), int(options["length"])
+        for piece in written(cast(GPT, model), vocabulary, prompt, length, manner):
             yield {"text": piece}
 
 
