@@ -35,7 +35,7 @@ SAMPLE = Use(
 class CharsConfig(TaskConfig):
     """A small GPT over the characters or the bytes of a text."""
 
-    epochs: int = setting(1, "How often the whole text is read.", minimum=1, maximum=100_000, unit="epochs")
+    epochs: int = setting(3, "How often the whole text is read.", minimum=1, maximum=100_000, unit="epochs")
     batch_size: int = setting(
         32,
         "Windows of the text that one optimizer step learns from; each is block_size long.",
@@ -109,6 +109,7 @@ DECLARATION = Declaration(
     default_data="stdlib",
     config=CharsConfig,
     implementation="m1train.recipes.chars.chars:Chars",
+    bfloat16=True,
     needs=NEEDS,
     metrics=METRICS,
     sample_unit="tokens",

@@ -1,7 +1,16 @@
 """The `chars` recipe: a small GPT that learns which character comes next. Settings and declaration are beside it.
 
 AdamW with decay on matrices only, warm-up and cosine by step, gradients clipped: nanoGPT's way. A validation reads the
-last windows of the text, says how many bits the model needs for a character, and has it write a few lines.
+last windows of the text, says how many bits the model needs for a character, and has it write a few lines. A character
+that the vocabulary has not counts as one, whichever it is.
+
+Evidence, on two cores of an AMD EPYC with AVX-512 and bf16, torch 2.14.1, beside other programs:
+
+- By default (0.8M parameters, 2,526 steps of 4,096 characters of the standard library) the test takes 2.01 bits per
+  character, after 158 s in bfloat16 and 280 s in float32 (n = 1 each): python -m m1train chars --threads 2
+- Beside nanoGPT's train.py with the same settings, 1.41 times its tokens a second in float32 (1.29 to 1.44) and 2.26
+  times in bfloat16 (1.50 to 2.35); its validation loss after 1,000 steps is 1.900, ours 1.888 (1.875 to 1.896) and 1.888
+  (1.876 to 1.897). n = 5, by turns: python bench/chars.py DIR --turns 5 --steps 1000
 """
 
 from __future__ import annotations
