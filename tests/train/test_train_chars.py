@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ import torch
 from m1.columns import Column
 from m1.errors import M1Error, Reason
 from m1.settings import resolve
+from m1train.engine.examples import examples, needs_of
+from m1train.engine.rehearsal import rehearse
 from m1train.randomness import Draw, epoch_order, initial_weights, set_generators
 from m1train.recipes.chars import DECLARATION, CharsConfig
 from m1train.recipes.chars import model as gpt
@@ -303,6 +306,19 @@ def test_every_way_to_compute_it_gives_the_same_gradients(
         assert torch.allclose(found, wanted, rtol=1e-4, atol=1e-4 * float(wanted.abs().max()))
 
 
+def test_in_bfloat16_it_learns_the_same() -> None:
+    task, info = chars(), facts(VERSE * 20)
+    model, chosen = network(task, info), np.arange(8)
+    tokens = task.samples(columns(VERSE * 20), info).take(chosen, None)["tokens"]
+    batch = Batch({"tokens": torch.as_tensor(tokens)})
+    expected, _ = task.training_loss(model, batch, draw_of(chosen))
+    with torch.autocast("cpu", torch.bfloat16):
+        loss, _ = task.training_loss(model, batch, draw_of(chosen))
+
+    assert loss.dtype is torch.float32
+    assert loss.item() == pytest.approx(expected.item(), rel=0.01)
+
+
 def test_bits_per_character_of_bytes_are_of_characters() -> None:
     text = "äöü" * 40  # two bytes each
     task = chars(vocabulary="bytes")
@@ -438,7 +454,13 @@ def test_a_symbol_for_what_is_unknown_is_never_written() -> None:
     assert set("".join(written(model, vocabulary, "", 50, Manner()))) <= set(VERSE)
 
 
-# The declaration
+# The recipe
+
+
+@pytest.mark.parametrize("settings", [{}, {"vocabulary": "bytes"}, {"dropout": 0.3}])
+def test_it_passes_the_rehearsal_of_a_recipe_of_ones_own(settings: dict[str, object]) -> None:
+    config = resolved(CharsConfig, SMALL | settings)
+    rehearse(Chars, config, lambda task: examples(task, needs_of(task), 64), lambda words: nullcontext())
 
 
 def test_it_is_declared_without_torch_as_the_class_has_it() -> None:

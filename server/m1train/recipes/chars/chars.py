@@ -9,8 +9,8 @@ Evidence, on two cores of an AMD EPYC with AVX-512 and bf16, torch 2.14.1, besid
 - By default (0.8M parameters, 2,526 steps of 4,096 characters of the standard library) the test takes 2.01 bits per
   character, after 158 s in bfloat16 and 280 s in float32 (n = 1 each): python -m m1train chars --threads 2
 - Beside nanoGPT's train.py with the same settings, 1.41 times its tokens a second in float32 (1.29 to 1.44) and 2.26
-  times in bfloat16 (1.50 to 2.35); its validation loss after 1,000 steps is 1.900, ours 1.888 (1.875 to 1.896) and 1.888
-  (1.876 to 1.897). n = 5, by turns: python bench/chars.py DIR --turns 5 --steps 1000
+  times in bfloat16 (1.50 to 2.35). Its validation loss after 1,000 steps is 1.900; ours is 1.888 in both (1.875 to
+  1.897). n = 5, by turns: python bench/chars.py DIR --turns 5 --steps 1000
 """
 
 from __future__ import annotations
