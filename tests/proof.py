@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 WATCHED = (event_pb2.EVENT_KIND_STATE, event_pb2.EVENT_KIND_CHECKPOINT, event_pb2.EVENT_KIND_NOTICE)
 # Metrics that depend on the clock, not on what is trained.
-_CLOCKED = ("train/images_per_s", "train/seconds/")
+_CLOCKED = ("train/samples_per_s", "train/seconds/")
 _GONE = {Reason.UNREACHABLE, Reason.SHUTTING_DOWN, Reason.TIMED_OUT}
 
 

@@ -38,7 +38,7 @@ def test_an_undisturbed_job_says_all_that_it_does(undisturbed: Job) -> None:
         "train/accuracy",
         "train/lr",
         "train/grad_norm",
-        "train/images_per_s",
+        "train/samples_per_s",
         "train/seconds/data",
         "train/seconds/forward",
         "train/seconds/backward",

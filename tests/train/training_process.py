@@ -18,7 +18,7 @@ from m1.journal import CheckpointWritten, Exited, Metrics, Record, journal_path,
 
 DEADLINE_S = 180
 # Values that depend on the clock, not on what is trained.
-_CLOCKED = ("train/images_per_s", "train/seconds/")
+_CLOCKED = ("train/samples_per_s", "train/seconds/")
 
 
 @dataclass

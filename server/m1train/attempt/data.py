@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 from m1.checkpoint_state import State
+from m1.columns import words_of
 from m1.errors import M1Error, Reason
 from m1.jobdir import Spec, Want
 from m1.journal import Notice, Phase
 
 from m1train.data.cache import open_dataset
 from m1train.data.prepare import prepare
+from m1train.engine.examples import needs_of
 from m1train.engine.loop import Material
 from m1train.job.control import Control
 from m1train.job.journal import Journal
@@ -65,7 +67,10 @@ def open_data(
         read = own_data(task, Path(spec.data), directory, facts)
         opened = Opened(read.info, read.train, read.test, read.sha256)
     else:
-        opened = _from_cache(task, declared, spec, facts, journal, control)
+        # A checkpoint of its own names the version of the data that the job began with.
+        own = state and state.job and state.job.id == spec.job_id
+        version = str(state.fingerprint.get("data", "")) if state and own else ""
+        opened = _from_cache(task, spec, facts, version, journal, control)
     check_stop(control)  # but to hold is the loop's: from there on the daemon is told
     tested = f"{len(opened.test)} to test on" if opened.test is not None else "no test split"
     took_s = time.monotonic() - began
@@ -75,9 +80,9 @@ def open_data(
 
 def _from_cache(
     task: AnyTask,
-    declared: Declaration,
     spec: Spec,
     facts: Mapping[str, Any] | None,
+    version: str,
     journal: Journal,
     control: Control,
 ) -> Opened:
@@ -88,7 +93,10 @@ def _from_cache(
         while check_stop(control) is Want.HOLD:
             control.rest()
 
-    dataset = open_dataset(prepare(Path(spec.data_root), spec.data, throttled(say, wait_while_held)))
+    progress = throttled(say, wait_while_held)
+    needs = needs_of(task)
+    dataset = open_dataset(prepare(Path(spec.data_root), spec.data, progress, needs=needs, content_sha256=version))
+    log.info("it has %s", words_of(list(dataset.columns.values())))
     train = dataset.splits["train"]
     info = DataInfo(dataset.columns, facts if facts is not None else task.facts(train))
     test = dataset.splits.get("test")

@@ -22,7 +22,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 from m1 import datasets
 from m1.columns import IMAGES_OF_32, Column, Need, key_of_needs
 from m1.datasets import MANIFEST, CachedDataset
@@ -33,7 +32,6 @@ from numpy.typing import NDArray
 
 from m1train.data.columns import Stored, open_columns
 from m1train.data.decode import bad_data
-from m1train.data.fit import Pixels
 from m1train.data.scratch import make_private, scratch_directory
 
 FORMAT = 1
@@ -55,14 +53,6 @@ class Described(Protocol):
 
 
 @dataclass(frozen=True)
-class Split:
-    """Images [N, H, W, 3] uint8, memory-mapped, and labels [N] int64."""
-
-    images: Pixels
-    labels: NDArray[np.int64]
-
-
-@dataclass(frozen=True)
 class Dataset:
     """A data set that has been read."""
 
@@ -72,33 +62,6 @@ class Dataset:
     columns: Mapping[str, Column]
     splits: Mapping[str, Mapping[str, NDArray[Any]]]
     """For "train" and, if there is one, "test": the arrays by name, memory-mapped."""
-
-    @classmethod
-    def of_images(cls, name: str, images: Pixels, labels: NDArray[np.int64], classes: Sequence[str]) -> Dataset:
-        """Make one that is in memory alone, of images [N, 32, 32, 3] that train and test."""
-        columns = datasets.columns_of_32(classes)
-        manifest = CachedDataset(name, "", {"train": len(labels), "test": len(labels)}, columns, 0, 0.0)
-        arrays: dict[str, NDArray[Any]] = {"image": images, "label": labels}
-        return cls(manifest, "", {c.name: c for c in columns}, {"train": arrays, "test": arrays})
-
-    @property
-    def train(self) -> Split:
-        """Images and labels to train on.
-
-        Raises:
-            M1Error: BAD_DATA, where there is no split to test with.
-        """
-        if "test" not in self.splits:
-            raise bad_data(self.manifest.source, 'has no split "test"', "put some images under test/<class>/")
-        return self._split("train")
-
-    @property
-    def test(self) -> Split:
-        """Images and labels to test with."""
-        return self._split("test")
-
-    def _split(self, split: str) -> Split:
-        return Split(self.splits[split]["image"], self.splits[split]["label"])
 
 
 def key_of(name: str, source: Described, needs: Sequence[Need] = IMAGES_OF_32) -> str:

@@ -9,13 +9,15 @@ import struct
 import threading
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from m1.columns import Need
 from m1.errors import M1Error, Reason
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
@@ -166,6 +168,20 @@ def decode(file: ImageFile, fit: Fit = SQUEEZED_TO_32, budget: Budget | None = N
     except _DECODE_ERRORS as error:
         raise bad_data(file.where, f"cannot be read as an image ({error})", "replace it by a whole one") from error
     return Sample(file.split, file.label, file.name, np.asarray(square, np.uint8), orientation != 1)
+
+
+def read_image(path: Path, options: Mapping[str, str]) -> Pixels:
+    """Read an image's file as a data set's column was read: [size, size, 3] uint8 RGB.
+
+    Raises:
+        M1Error: BAD_DATA naming the file.
+    """
+    try:
+        check_size(path.stat().st_size, path)
+        content = path.read_bytes()
+    except OSError as error:
+        raise bad_data(path, f"cannot be read ({error.strerror})") from error
+    return decode(ImageFile("", "", path.name, str(path), content), Fit.of(Need("image", options))).pixels
 
 
 def _decoded_bytes(image: Image.Image, whole: tuple[int, int]) -> int:

@@ -1,7 +1,7 @@
 """How an image of any shape and kind becomes a square of RGB.
 
 Squeezed to 32 pixels, an image without transparency gives the bits that 0.1.0 gave. A large image is not converted as a
-whole: its colours are resized one after the other, which gives the bits of one resize, and takes a quarter of the memory.
+whole: its colours are resized one after the other, which gives the bits of one resize in a quarter of the memory.
 """
 
 from __future__ import annotations
