@@ -11,15 +11,16 @@ from pathlib import Path
 import pytest
 import torch
 from m1 import durable
+from m1.checkpoint_state import Best, Origin, State
 from m1.jobdir import checkpoint_path, checkpoints_path
 from m1train.checkpoints import files as checkpoint
-from m1train.checkpoints.files import BadCheckpointError, Best, Origin, State, kept
+from m1train.checkpoints.files import BadCheckpointError, kept
 from m1train.checkpoints.snapshot import Snapshot, restore
 from m1train.checkpoints.tensor_file import write_tensors
-from m1train.engine.position import Duty, Position, at_risk, due
+from m1train.engine.position import Action, Position, Rhythm, at_risk, due
 from safetensors.torch import save
 
-ORIGIN = Origin("j1", "cifar", "digits", {"lr": 0.001, "seed": 3}, {"threads": 4})
+ORIGIN = Origin("j1", "cifar", "digits", {"lr": 0.001, "seed": 3}, {"threads": 4}, [])
 STATE = State(
     7, 1, 1, {"val/accuracy": 0.5}, Best(5, 0.5), {"torch": "2", "threads": 4}, 12.5, ["threads was 1, is 4"], ORIGIN
 )
@@ -120,7 +121,7 @@ def test_a_checkpoint_of_the_version_before_is_read(path: Path) -> None:
     state = json.loads((path / "state.json").read_text())
     del state["approximate"], state["job"]
     resealed(path, "state.json", json.dumps(state | {"request": 3}).encode())
-    assert checkpoint.read(path).checkpoint.state == replace(STATE, approximate=[], job=None)
+    assert checkpoint.read(path).checkpoint.state == replace(STATE, approximate=(), job=None)
 
 
 def test_a_file_of_tensors_is_what_the_library_would_have_written(tmp_path: Path) -> None:
@@ -219,7 +220,6 @@ def test_what_is_pickled_is_refused_and_not_run(path: Path, tmp_path: Path) -> N
         {"fingerprint": None},
         {"approximate": "no"},
         {"job": []},
-        {"job": {"id": "j1"}},
     ],
 )
 def test_a_state_of_wrong_types_is_refused(path: Path, change: dict[str, object]) -> None:
@@ -292,21 +292,38 @@ def test_a_training_goes_on_from_a_snapshot_bit_for_bit() -> None:
 
 
 def test_what_is_due_follows_from_where_the_training_stands() -> None:
-    def at(step: int, validated: int, saved: tuple[int, int] = (-1, -1), **options: bool) -> Duty:
-        position = Position(step=step, validated_epochs=validated, saved=saved, tested=options.get("tested", False))
-        return due(position, steps_per_epoch=5, epochs=4, checkpoint_every_epochs=2, validates=True)
+    def at(step: int, validated: int, saved: tuple[int, int] = (-1, -1), **options: bool) -> Action:
+        position = Position(step=step, validated_step=validated, saved=saved, tested=options.get("tested", False))
+        return due(position, Rhythm(5, 4, validate_every_steps=5, checkpoint_every_epochs=2))
 
-    assert at(0, 0) is Duty.TRAIN
-    assert at(4, 0) is Duty.TRAIN
-    assert at(5, 0) is Duty.VALIDATE
-    assert at(5, 1) is Duty.TRAIN, "a checkpoint is due every second epoch"
-    assert at(10, 1) is Duty.VALIDATE
-    assert at(10, 2) is Duty.CHECKPOINT
-    assert at(10, 2, saved=(10, 1)) is Duty.CHECKPOINT, "the one before the validation lacks its result"
-    assert at(10, 2, saved=(10, 2)) is Duty.TRAIN
-    assert at(20, 4) is Duty.CHECKPOINT
-    assert at(20, 4, saved=(20, 4)) is Duty.TEST
-    assert at(20, 4, saved=(20, 4), tested=True) is Duty.FINISH
+    assert at(0, 0) is Action.TRAIN
+    assert at(4, 0) is Action.TRAIN
+    assert at(5, 0) is Action.VALIDATE
+    assert at(5, 5) is Action.TRAIN, "a checkpoint is due every second epoch"
+    assert at(10, 5) is Action.VALIDATE
+    assert at(10, 10) is Action.CHECKPOINT
+    assert at(10, 10, saved=(10, 5)) is Action.CHECKPOINT, "the one before the validation lacks its result"
+    assert at(10, 10, saved=(10, 10)) is Action.TRAIN
+    assert at(20, 20) is Action.CHECKPOINT
+    assert at(20, 20, saved=(20, 20)) is Action.TEST
+    assert at(20, 20, saved=(20, 20), tested=True) is Action.FINISH
+
+
+def test_a_rhythm_in_steps_does_not_wait_for_an_epoch() -> None:
+    rhythm = Rhythm(100, 1, validate_every_steps=30, checkpoint_every_steps=40)
+
+    def at(step: int, validated: int, saved: tuple[int, int] = (-1, -1)) -> Action:
+        return due(Position(step=step, validated_step=validated, saved=saved), rhythm)
+
+    assert at(29, 0) is Action.TRAIN
+    assert at(30, 0) is Action.VALIDATE
+    assert at(30, 30) is Action.TRAIN
+    assert at(40, 30) is Action.CHECKPOINT
+    assert at(40, 30, saved=(40, 30)) is Action.TRAIN
+    assert at(95, 60) is Action.VALIDATE, "one that was missed is made up for"
+    assert at(100, 90) is Action.VALIDATE, "the end is validated, wherever it falls"
+    assert at(100, 100) is Action.CHECKPOINT
+    assert due(Position(step=60), Rhythm(100, 1, validate_every_steps=0)) is Action.TRAIN, "nothing is held out"
 
 
 def test_a_checkpoint_is_due_when_more_than_the_allowed_time_is_at_risk() -> None:

@@ -41,9 +41,9 @@ def test_a_folder_is_read_as_it_is(root: Path, own_images: Path) -> None:
     manifest = dataset.manifest
     assert (manifest.name, manifest.train_images, manifest.test_images) == (str(own_images), 30, 10)
     assert list(manifest.classes) == [str(i) for i in range(10)]
-    assert np.bincount(dataset.train.labels).tolist() == [3] * 10
+    assert np.bincount(dataset.splits["train"]["label"]).tolist() == [3] * 10
     with Image.open(own_images / "train" / "4" / "2.png") as image:
-        assert np.array_equal(dataset.train.images[4 * 3 + 2], np.asarray(image.convert("RGB")))
+        assert np.array_equal(dataset.splits["train"]["image"][4 * 3 + 2], np.asarray(image.convert("RGB")))
     assert [found.name for found in cached_datasets(root)] == [str(own_images)]
 
 
@@ -67,7 +67,7 @@ def test_a_changed_folder_is_read_again(root: Path, own_images: Path) -> None:
     (own_images / "train" / "0" / "0.png").unlink()
     second = read(root, own_images)
     assert second.manifest.train_images == first.manifest.train_images - 1
-    assert first.train.images.shape[0] == 30, "who has the old one open keeps it"
+    assert first.splits["train"]["image"].shape[0] == 30, "who has the old one open keeps it"
 
 
 def test_a_changed_tar_is_read_again(root: Path, own_images: Path) -> None:
@@ -174,9 +174,10 @@ def test_a_builder_whose_directory_was_taken_for_abandoned_takes_another(
 def test_digits_are_real_and_split_in_every_class(root: Path) -> None:
     dataset = read(root, "digits")
     assert (dataset.manifest.train_images, dataset.manifest.test_images) == (1442, 355)
-    shares = np.bincount(dataset.test.labels) / (np.bincount(dataset.train.labels) + np.bincount(dataset.test.labels))
+    train, test = (np.bincount(dataset.splits[split]["label"]) for split in ("train", "test"))
+    shares = test / (train + test)
     assert np.abs(shares - 0.2).max() < 0.01
-    assert dataset.train.images.max() > 200
+    assert dataset.splits["train"]["image"].max() > 200
 
 
 def test_litter_of_file_managers_is_passed_over(root: Path, own_images: Path) -> None:

@@ -12,18 +12,20 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 import torch
+from m1.checkpoint_state import State
+from m1.columns import Column
 from m1.jobdir import Profile
-from m1train.attempt.run import _differing
-from m1train.checkpoints.files import State
+from m1train.checkpoints.resume import changes
 from m1train.checkpoints.snapshot import Snapshot, restore
-from m1train.data.cache import Split
 from m1train.engine import device
 from m1train.engine.batches import Batches
 from m1train.engine.device import Device
 from m1train.engine.steps import Steps
+from m1train.engine.training import Training
 from m1train.recipes.cifar import CifarConfig
 from m1train.recipes.cifar.network import Cifar
-from torch import Tensor, nn
+from m1train.task.recipe import Batch, DataInfo, Rows
+from torch import nn
 from torch.optim import SGD, Adagrad, AdamW, NAdam, Optimizer, RMSprop
 
 
@@ -46,48 +48,46 @@ class Watched(Device):
 
     seen: list[str] = field(default_factory=list)
 
-    def inputs(self, images: Tensor) -> Tensor:
+    def to_device(self, batch: Batch) -> Batch:
         self.seen.append(threading.current_thread().name)
-        return super().inputs(images)
-
-    def labels(self, labels: Tensor) -> Tensor:
-        self.seen.append(threading.current_thread().name)
-        return super().labels(labels)
+        return super().to_device(batch)
 
 
 def test_batches_are_brought_to_the_device_by_the_training_s_thread_alone() -> None:
     profile = Profile(prefetch=1)
     at = Watched(torch.device("cpu"), torch.float32, torch.channels_last, profile)
-    recipe = Cifar(CifarConfig(batch_size=4, epochs=1))
-    model = at.model(recipe.model(2))
-    split = Split(np.zeros((8, 32, 32, 3), np.uint8), np.arange(8, dtype=np.int64) % 2)
-    optimizer = at.optimizer(recipe.optimizer(model))
-    steps = Steps(recipe, at, model, optimizer, Batches(split, np.arange(8), 4, 0))
+    label = Column("label", "label", "int64", classes=("a", "b"))
+    training = Training.assemble(Cifar(CifarConfig(batch_size=4, epochs=1)), at, DataInfo({"label": label}), None)
+    rows = Rows({"image": np.zeros((8, 32, 32, 3), np.uint8), "label": np.arange(8, dtype=np.int64) % 2})
+    steps = Steps(training, Batches(rows, np.arange(8), 4, 0))
     try:
         for step in range(2):
             steps.train(step)
     finally:
         steps.close()
-    assert at.seen == [threading.current_thread().name] * 4
+    assert at.seen == [threading.current_thread().name] * 2
 
 
 def test_images_that_are_laid_out_keep_their_layout_on_the_device() -> None:
     at = elsewhere()
-    ready = at.laid_out(torch.zeros(2, 3, 8, 8))
+    batch = at.laid_out(Batch({"image": torch.zeros(2, 3, 8, 8), "label": torch.zeros(2, dtype=torch.int64)}))
+    ready = batch["image"]
     assert ready.device.type == "cpu"
-    assert at.laid_out(ready) is ready, "a second time it costs nothing"
-    moved = at.inputs(ready)
-    assert (moved.device.type, moved.stride()) == ("meta", ready.stride())
+    assert ready.is_contiguous(memory_format=torch.channels_last)
+    assert at.laid_out(batch)["image"] is ready, "a second time it costs nothing"
+    moved = at.to_device(batch)
+    assert (moved["image"].device.type, moved["image"].stride()) == ("meta", ready.stride())
+    assert moved["label"].device.type == "meta"
 
 
 def test_only_an_optimizer_that_has_no_state_yet_is_fused_on_a_gpu() -> None:
     on_gpu, model = elsewhere(), Scaled().to("meta")
-    assert on_gpu.optimizer(AdamW(model.parameters())).param_groups[0]["fused"] is True
-    adagrad = on_gpu.optimizer(Adagrad(model.parameters()))
+    assert on_gpu.prepare_optimizer(AdamW(model.parameters())).param_groups[0]["fused"] is True
+    adagrad = on_gpu.prepare_optimizer(Adagrad(model.parameters()))
     assert adagrad.param_groups[0]["fused"] is None
     assert {state["step"].device.type for state in adagrad.state.values()} == {"cpu"}
     on_cpu = device.place(Profile())
-    assert on_cpu.optimizer(Adagrad(Scaled().parameters())).param_groups[0]["fused"] is True
+    assert on_cpu.prepare_optimizer(Adagrad(Scaled().parameters())).param_groups[0]["fused"] is True
 
 
 @pytest.mark.parametrize(("make", "counters_on"), [(RMSprop, "cpu"), (NAdam, "cpu"), (AdamW, "meta"), (Adagrad, "cpu")])
@@ -101,7 +101,7 @@ def test_moments_come_back_beside_their_parameters_a_scalar_s_too(
     weights, moments = Snapshot(trained, optimizer).tensors()
 
     model = Scaled().to("meta")
-    there = elsewhere().optimizer(make(model.parameters()))
+    there = elsewhere().prepare_optimizer(make(model.parameters()))
     restore(model, there, weights, moments)
     for parameter in (model.vector, model.scale):
         state = there.state[parameter]
@@ -117,7 +117,7 @@ def test_sgd_has_no_counters_and_its_momentum_comes_back() -> None:
     optimizer.step()
     weights, moments = Snapshot(trained, optimizer).tensors()
     model = Scaled().to("meta")
-    there = elsewhere(fused=False).optimizer(SGD(model.parameters(), lr=0.1, momentum=0.9))
+    there = elsewhere(fused=False).prepare_optimizer(SGD(model.parameters(), lr=0.1, momentum=0.9))
     restore(model, there, weights, moments)
     assert there.state[model.scale]["momentum_buffer"].device.type == "meta"
 
@@ -150,7 +150,7 @@ def test_cuda_is_asked_for_its_deterministic_algorithms_and_the_cpu_is_left_as_i
 
 
 def differing(old: dict[str, str | int], new: dict[str, str | int]) -> list[str]:
-    return _differing(State(5, 1, 1, {}, None, old, 0.0), new, {})
+    return changes(State(5, 1, 1, {}, None, old, 0.0), new, CifarConfig())
 
 
 def test_another_processor_is_a_reason_to_call_a_resume_approximate_and_an_unknown_one_is_none() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from m1.errors import ExitCode, M1Error, Reason
 from m1train import catalogue as recipes
+from m1train.engine.examples import examples, needs_of
 from m1train.engine.rehearsal import rehearse
 from m1train.task import own_file as own_recipe
 from m1train.task.own_file import OwnFile
@@ -110,7 +111,7 @@ def test_of_two_recipes_one_is_to_be_chosen(tmp_path: Path) -> None:
 
 
 def test_a_file_without_a_recipe_says_what_one_is(tmp_path: Path) -> None:
-    with pytest.raises(M1Error, match=r"mine.py: there is no recipe in it: .* derives from m1train.recipe.Recipe"):
+    with pytest.raises(M1Error, match=r"mine.py: there is no recipe in it: .* Classifier or Task"):
         checked(tmp_path, "from m1train.recipe import Recipe\n")
 
 
@@ -285,7 +286,8 @@ def test_a_recipe_that_resumes_exactly_passes(tmp_path: Path, body: str) -> None
 def test_the_project_s_own_recipes_pass_the_check_too(name: str) -> None:
     declaration = recipes.DECLARATIONS[name]
     module, _, implementation = declaration.implementation.partition(":")
-    rehearse(getattr(import_module(module), implementation), declaration.config(), nullcontext)
+    recipe = getattr(import_module(module), implementation)
+    rehearse(recipe, declaration.config(), lambda task: examples(task, needs_of(task), 64), nullcontext)
 
 
 @pytest.mark.parametrize(

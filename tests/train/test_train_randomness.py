@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from m1train.randomness import Draw, Stream, epoch_order, initial_weights, philox, validation_split
+from m1train.randomness import Draw, Stream, epoch_order, even_split, initial_weights, philox
 
 # Random123, tests/kat_vectors: philox4x32, 10 rounds: counter, key, result.
 KNOWN = [
@@ -91,10 +91,10 @@ def test_initial_weights_follow_from_the_seed_and_leave_the_global_generator_alo
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-def test_the_validation_split_takes_equal_shares_of_unequal_classes() -> None:
+def test_the_even_split_takes_equal_shares_of_unequal_classes() -> None:
     labels = np.repeat(np.arange(3), (100, 50, 10))
-    training, validation = validation_split(5, labels, 16)
+    training, validation = even_split(5, labels, 16)
     assert np.array_equal(np.sort(np.concatenate((training, validation))), np.arange(160))
     assert np.abs(np.bincount(labels[validation]) - (10, 5, 1)).max() <= 1
     assert len(validation) == 16
-    assert not np.array_equal(validation, validation_split(6, labels, 16)[1])
+    assert not np.array_equal(validation, even_split(6, labels, 16)[1])

@@ -31,6 +31,9 @@ DEFAULTS = {
     "metrics_every": 1,
     "checkpoint_every_epochs": 1,
     "checkpoint_every_s": 300,
+    "checkpoint_every_steps": 0,
+    "validate_every_steps": 0,
+    "test_fraction": 0.1,
     "keep_checkpoints": 3,
 }
 

@@ -78,7 +78,7 @@ def test_the_fastest_is_found_field_by_field() -> None:
     assert low is not None
     assert high is not None
     assert low < 1.8 * 1.2 * 1.1 < high
-    assert by_key["images_per_s/default"].value == pytest.approx(200, rel=0.05)
+    assert by_key["samples_per_s/default"].value == pytest.approx(200, rel=0.05)
     chosen = {key for key, finding in by_key.items() if finding.chosen}
     assert {"dtype/bfloat16", "threads/4", "prefetch/1", "compile/off", "interop_threads/1"} <= chosen
     assert not chosen & {"dtype/float32", "threads/2", "compile/on"}
@@ -104,8 +104,8 @@ def test_without_a_gain_the_default_stays() -> None:
     by_key = {finding.key: finding for finding in found.chosen()}
     assert found.best == START
     assert "factor" not in by_key
-    assert by_key["images_per_s/tuned"].note == "it is the default"
-    assert by_key["images_per_s/tuned"].n == FINAL_PAIRS
+    assert by_key["samples_per_s/tuned"].note == "it is the default"
+    assert by_key["samples_per_s/tuned"].n == FINAL_PAIRS
 
 
 def test_where_all_are_equal_the_default_nearly_always_stays() -> None:
@@ -147,8 +147,8 @@ def test_a_choice_that_the_final_trials_do_not_confirm_is_taken_back() -> None:
     by_key = {finding.key: finding for finding in found.chosen()}
     assert by_key["dtype/float32"].chosen
     assert not by_key["dtype/bfloat16"].chosen
-    assert by_key["images_per_s/tuned"].note == "it is the default"
-    assert by_key["images_per_s/tuned"].value == by_key["images_per_s/default"].value
+    assert by_key["samples_per_s/tuned"].note == "it is the default"
+    assert by_key["samples_per_s/tuned"].value == by_key["samples_per_s/default"].value
     assert Tuned("j1", 0.0, found.best, {}, found.chosen()).words.endswith("nothing is faster than the default")
 
 
@@ -188,7 +188,7 @@ def test_it_ends_within_its_time_and_says_what_there_was_none_for(budget_s: floa
     final_s = 2 * FINAL_PAIRS * 0.5 * 2
     assert bench.spent < 0.8 * budget_s + final_s
     assert any("the time was over" in finding.note for finding in found.findings) or budget_s > 20
-    assert found.findings[-1].key in {"factor", "images_per_s/tuned"}
+    assert found.findings[-1].key in {"factor", "samples_per_s/tuned"}
 
 
 def test_a_pair_that_was_torn_apart_is_made_again() -> None:

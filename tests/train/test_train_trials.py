@@ -21,7 +21,7 @@ from m1train.job.journal import Journal
 from m1train.measurements.context import MeasurementContext
 from m1train.randomness import Draw
 from m1train.recipe import Recipe
-from m1train.task.settings import TrainingConfig
+from m1train.task.classifier.settings import TrainingConfig
 from m1train.tuning import tuning
 from m1train.tuning.search import MOST_PAIRS
 from m1train.tuning.tuning import Tuning
