@@ -23,6 +23,7 @@ from m1train.task.classifier.classifier import MEAN, STD, Classifier
 from m1train.task.classifier.settings import ACCURACY, TrainingConfig
 from m1train.task.recipe import (
     AnyTask,
+    Averages,
     Batch,
     DataInfo,
     Evaluation,
@@ -49,6 +50,7 @@ __all__ = [
     "STD",
     "AnyRecipe",
     "AnyTask",
+    "Averages",
     "Batch",
     "Classifier",
     "DataInfo",

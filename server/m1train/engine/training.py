@@ -38,7 +38,10 @@ class Stepped:
 
     def metrics(self) -> dict[str, float]:
         """Give the numbers by their keys."""
-        measured = {key: float(value) for key, value in self.measured.items()}
+        measured = {
+            key: value.detach().item() if isinstance(value, Tensor) else float(value)
+            for key, value in self.measured.items()
+        }
         values = {"loss": self.loss, **measured, "lr": float(self.lr), "grad_norm": self.grad_norm}
         return {f"train/{key}": value for key, value in values.items()}
 

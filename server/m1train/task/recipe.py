@@ -186,6 +186,32 @@ class Evaluation(Protocol):
         ...
 
 
+class Averages:
+    """An evaluation that takes the means of a step's loss and metrics over all samples; it has no results."""
+
+    def __init__(self, judged: Callable[[nn.Module, Batch], tuple[Tensor, Mapping[str, Tensor | float]]]) -> None:
+        """`judged` gives the mean loss over a batch, and other means by key."""
+        self._judged = judged
+        self._totals: dict[str, float] = {}
+        self._n = 0
+
+    def add(self, model: nn.Module, batch: Batch) -> None:
+        """See Evaluation."""
+        loss, measured = self._judged(model, batch)
+        for key, value in {"loss": loss, **measured}.items():
+            self._totals[key] = self._totals.get(key, 0.0) + float(value) * batch.size
+        self._n += batch.size
+
+    def metrics(self) -> Mapping[str, float]:
+        """See Evaluation."""
+        return {key: total / self._n for key, total in self._totals.items()}
+
+    def results(self, model: nn.Module) -> Sequence[Result]:
+        """See Evaluation."""
+        del model
+        return []
+
+
 class Task(Generic[EngineConfigT]):
     """A task. One of its own derives from it, or from Classifier, and declares its settings as `Config`."""
 
@@ -300,13 +326,22 @@ class Task(Generic[EngineConfigT]):
         """Make of raw samples what the model takes, without anything random. Here: as it is."""
         return rows
 
-    def training_loss(self, model: nn.Module, batch: Batch, draw: Draw) -> tuple[Tensor, Mapping[str, Tensor | float]]:
-        """Compute the mean loss over a batch, in float32, and any of the declared metrics of this step, by key."""
+    def training_loss(
+        self, model: nn.Module, batch: Batch, draw: Draw | None
+    ) -> tuple[Tensor, Mapping[str, Tensor | float]]:
+        """Compute the mean loss over a batch, in float32, and any of the declared metrics of this step, by key.
+
+        `draw` is None in an evaluation that is made of it.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no `training_loss`")
 
     def evaluation(self, info: DataInfo, split: Split) -> Evaluation:
-        """Begin an evaluation on held-out samples of "train" ("val"), or on "test"."""
-        raise NotImplementedError(f"{type(self).__name__} has no `evaluation`")
+        """Begin an evaluation on held-out samples of "train" ("val"), or on "test".
+
+        Here: the loss and the metrics of a step, as means over all samples.
+        """
+        del info, split
+        return Averages(lambda model, batch: self.training_loss(model, batch, None))
 
     def use(
         self, name: str, model: nn.Module, info: DataInfo, inputs: Sequence[Path], options: Mapping[str, Value]

@@ -145,8 +145,11 @@ class Chars(Task[CharsConfig]):
 
     # A step, an evaluation, a use
 
-    def training_loss(self, model: nn.Module, batch: Batch, draw: Draw) -> tuple[Tensor, Mapping[str, Tensor | float]]:
+    def training_loss(
+        self, model: nn.Module, batch: Batch, draw: Draw | None
+    ) -> tuple[Tensor, Mapping[str, Tensor | float]]:
         """Cross-entropy of the symbol that comes next, in nats a symbol; and in bits a character."""
+        assert draw is not None  # an evaluation is its own
         inputs, targets = _inputs_and_targets(batch)
         generator = _generator(draw, inputs.device) if self.config.dropout else None
         loss = _cross_entropy(model(inputs, generator), targets)

@@ -119,8 +119,11 @@ class Classifier(Task[ConfigT]):
         inputs = self.evaluation_inputs(rows["image"])
         return Batch({"image": inputs, "label": rows["label"], "as_read": rows["image"]})
 
-    def training_loss(self, model: nn.Module, batch: Batch, draw: Draw) -> tuple[Tensor, Mapping[str, Tensor | float]]:
+    def training_loss(
+        self, model: nn.Module, batch: Batch, draw: Draw | None
+    ) -> tuple[Tensor, Mapping[str, Tensor | float]]:
         """See Task."""
+        assert draw is not None  # an evaluation goes by evaluation_logits
         labels = batch["label"]
         logits = self.training_logits(model, batch["image"], draw)
         self._check_logits("training_logits", logits, len(labels))

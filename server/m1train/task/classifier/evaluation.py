@@ -54,17 +54,18 @@ class ClassifierEvaluation:
 
     def metrics(self) -> Mapping[str, float]:
         """Give loss and accuracy."""
-        return {"loss": self._total_loss / self._n, "accuracy": accuracy(self._confusion())}
+        return {"loss": self._total_loss / self._n, "accuracy": accuracy(self.confusion())}
 
     def results(self, model: nn.Module) -> Sequence[Result]:
         """Give the confusion matrix, the accuracy of each class, and the worst mistakes; nothing for a validation."""
         del model
         if not self._shows_results:
             return []
-        confusion = self._confusion()
+        confusion = self.confusion()
         return [self._class_table(confusion), self._confusion_table(confusion), *self._mistake_results()]
 
-    def _confusion(self) -> Counts:
+    def confusion(self) -> Counts:
+        """Count how often each class (row) was called each (column): [C, C]."""
         return confusion_matrix(np.concatenate(self._true), np.concatenate(self._predicted), len(self._classes))
 
     def _class_table(self, confusion: Counts) -> Table:
