@@ -1,4 +1,4 @@
-"""The recipes of examples/recipes/: each is tried as a submit tries it, and trains as written, in a process of its own."""
+"""The recipes of examples/recipes/: each is tried as a submit tries it, and trains as written, in a real process."""
 
 import csv
 import math
