@@ -51,12 +51,12 @@ CHAINS = {
         "before.ingest:4",
         "after.ingest:5",
     ],
-    "seed and deletion": [
-        "before.seed.copy",
-        "after.seed.copy",
-        "before.seed.move",
-        "within.seed.move",
-        "after.seed.move",
+    "parent and deletion": [
+        "before.parent.copy",
+        "after.parent.copy",
+        "before.parent.move",
+        "within.parent.move",
+        "after.parent.move",
         "before.discard",
         "within.discard",
         "after.discard",
