@@ -27,6 +27,16 @@ _ATTEMPT = ("journal_offset", "journal_damaged", "begun_at_step", "exited", "pro
 _WISH = ("want", "checkpoint_request", "checkpoint_served", "parked")
 _KEPT = ("create_time", "reason", "failures", "approximate", "not_finite_step", "progress", "latest", "error", "times")
 _REPORT = "report"
+# What the first bodies did not have yet.
+_NOT_AT_FIRST: Mapping[str, Any] = {
+    "from_checkpoint": "",
+    "seed": "",
+    "approximate": [],
+    "findings": [],
+    "recipe_file": None,
+    "purpose": "train",
+    "fixed": [],
+}
 
 
 def kind_of(purpose: str, data: str) -> JobKind:
@@ -52,7 +62,7 @@ def job_body(body: Mapping[str, Any], priority: int) -> dict[str, Any]:
     Raises:
         KeyError: it is not one.
     """
-    flat = {"fixed": [], "findings": [], "purpose": "train", "recipe_file": None, **body, "priority": priority}
+    flat = {**_NOT_AT_FIRST, **body, "priority": priority}
     return {
         **{name: flat[name] for name in _KEPT},
         "findings": flat["findings"],

@@ -16,12 +16,13 @@ import pytest
 from harness import PATIENCE_S, RunningDaemon, make_home
 from m1.errors import ExitCode, M1Error, Reason
 from m1.jobdir import recipe_path
+from m1.limits import RECIPE_FILE_BYTES
 from m1.paths import Home
 from m1.v1 import event_pb2, job_pb2, job_pb2_grpc
 from m1ctl import recipe_file
 from m1ctl.sdk.requests import build_settings
 from m1d.catalogue.recipes import Recipes
-from m1d.jobs.recipe_file import LIMIT_BYTES, GivenFile
+from m1d.jobs.recipe_file import RecipeUpload
 
 TEMPLATE = files("m1ctl").joinpath("recipe_template.txt").read_text()
 # For the last step of a training, and not the first two, which are rehearsed.
@@ -108,7 +109,7 @@ def test_a_bad_file_is_refused_with_its_line_and_leaves_nothing(daemon: RunningD
     mine.write_text("import os\nos._exit(7)\n")
     with pytest.raises(M1Error, match=r"mine.py: it ended the process that checked it \(exit status 7\)"):
         daemon.client.submit(recipe_file(mine))
-    for name, content in (("a/b.py", b""), ("mine.txt", b""), ("mine.py", b"#" * (LIMIT_BYTES + 1))):
+    for name, content in (("a/b.py", b""), ("mine.txt", b""), ("mine.py", b"#" * (RECIPE_FILE_BYTES + 1))):
         with pytest.raises(M1Error) as caught:
             daemon.client.submit(job_pb2.RecipeFile(name=name, content=content))
         assert caught.value.exit_code is ExitCode.USAGE
@@ -123,7 +124,7 @@ def test_a_file_that_never_ends_is_killed(tmp_path: Path) -> None:
     before = set(psutil.Process().children())
     recipes = Recipes(tmp_path, limit_s=2.0)
     with pytest.raises(M1Error, match=r"mine.py: .* took longer than 2 s") as caught:
-        asyncio.run(recipes.of_file(GivenFile("mine.py", "", b"import signal\nsignal.pause()\n"), {}))
+        asyncio.run(recipes.of_file(RecipeUpload("mine.py", "", b"import signal\nsignal.pause()\n"), {}))
     assert caught.value.reason is Reason.BAD_RECIPE
     assert set(psutil.Process().children()) <= before
     assert list(tmp_path.iterdir()) == []
@@ -149,10 +150,10 @@ def test_a_check_that_never_ends_keeps_nobody_else_waiting(tmp_path: Path) -> No
 
     async def others_are_checked() -> None:
         stuck = [
-            asyncio.create_task(recipes.of_file(GivenFile(f"stuck{n}.py", "", content.encode()), {})) for n in "ab"
+            asyncio.create_task(recipes.of_file(RecipeUpload(f"stuck{n}.py", "", content.encode()), {})) for n in "ab"
         ]
         await begins(pid)
-        recipe = await recipes.of_file(GivenFile("mine.py", "", TEMPLATE.encode()), {})
+        recipe = await recipes.of_file(RecipeUpload("mine.py", "", TEMPLATE.encode()), {})
         assert (recipe.name, (await recipes.get("cifar")).name) == ("Mine", "cifar")
         for task in stuck:
             assert not task.done()
@@ -171,7 +172,7 @@ open({str(tmp_path / "pid")!r}, "w").write(str(child.pid))
 
     async def its_child_is_gone(ending: str, said: str) -> None:
         with pytest.raises(M1Error, match=said) as caught:
-            await Recipes(tmp_path).of_file(GivenFile("mine.py", "", (content + ending).encode()), {})
+            await Recipes(tmp_path).of_file(RecipeUpload("mine.py", "", (content + ending).encode()), {})
         assert caught.value.reason is Reason.BAD_RECIPE
         pid = int(await begins(tmp_path / "pid"))
         async with asyncio.timeout(PATIENCE_S):
@@ -204,7 +205,7 @@ HALF = r"""b'{"recipe": {"name": "\\ud800", "summary": "", "default_data": "", "
 def test_a_file_that_writes_into_the_answer_of_its_check_is_a_bad_recipe(tmp_path: Path, written: str) -> None:
     content = WRITES.format(written=written).encode()
     with pytest.raises(M1Error, match=r"mine.py: something else was written where") as caught:
-        asyncio.run(Recipes(tmp_path).of_file(GivenFile("mine.py", "", content), {}))
+        asyncio.run(Recipes(tmp_path).of_file(RecipeUpload("mine.py", "", content), {}))
     assert caught.value.reason is Reason.BAD_RECIPE
 
 
