@@ -93,6 +93,56 @@ def test_a_recipe_of_one_s_own_trains_as_typed_and_resumes_bit_for_bit(daemon: R
     assert not Home(daemon.home).job("j2").exists()
 
 
+READS = """
+import torch, numpy as np
+from torch import nn
+from m1train.task.recipe import Task, Table
+
+class Line(Task):
+    \"\"\"A line through points that it reads itself.\"\"\"
+    def read(self, source):
+        x, y = np.loadtxt(source, delimiter=",", dtype=np.float32, unpack=True)
+        return {"train": {"x": x[:, None], "y": y[:, None]}}
+    def network(self, info): return nn.Linear(1, 1)
+    def optimizer(self, model): return torch.optim.SGD(model.parameters(), lr=0.1)
+    def training_loss(self, model, batch, draw):
+        return ((model(batch["x"]) - batch["y"]) ** 2).mean(), {}
+    def evaluation(self, info, split): return Error()
+
+class Error:
+    def __init__(self): self.total, self.n = 0.0, 0
+    def add(self, model, batch):
+        self.total += float(((model(batch["x"]) - batch["y"]) ** 2).sum()); self.n += batch.size
+    def metrics(self): return {"loss": self.total / self.n}
+    def results(self, model): return []
+"""
+
+
+def test_a_recipe_that_reads_its_data_itself_is_tried_with_them_and_trains_on_them(
+    daemon: RunningDaemon, tmp_path: Path
+) -> None:
+    (tmp_path / "line.py").write_text(READS)
+    (tmp_path / "points.csv").write_text("".join(f"{x / 100},{x / 50}\n" for x in range(200)))
+    line = recipe_file(str(tmp_path / "line.py"))
+    for data in ("", "digits", str(tmp_path / "absent.csv"), "points.csv"):
+        with pytest.raises(M1Error, match="reads its data itself") as caught:
+            daemon.client.submit(line, data=data)
+        assert (caught.value.reason, caught.value.field) == (Reason.DATASET_NOT_FOUND, "data")
+    (tmp_path / "words.csv").write_text("one,two\n")
+    with pytest.raises(M1Error, match=r"line\.py") as caught:
+        daemon.client.submit(line, data=str(tmp_path / "words.csv"))
+    assert caught.value.reason is Reason.BAD_RECIPE
+    with pytest.raises(M1Error, match="reads its data itself"):
+        daemon.client.submit(line, purpose=job_pb2.PURPOSE_TUNE)
+    assert list(daemon.client.list_jobs()) == []
+
+    job = daemon.client.submit(line, data=str(tmp_path / "points.csv"), settings={"epochs": 20, "batch_size": 16})
+    assert [metric.key for metric in job.metrics] == ["loss"]
+    ended = daemon.client.wait(job)
+    assert ended.state == job_pb2.JOB_STATE_SUCCEEDED, ended.error
+    assert ended.latest_metrics["test/loss"] < 0.1
+
+
 def test_a_bad_file_is_refused_with_its_line_and_leaves_nothing(daemon: RunningDaemon, mine: Path) -> None:
     mine.write_text("print('{}')\n" + TEMPLATE.replace("8 * width, n_classes", "8 * width, n_clases"))
     line = next(n for n, text in enumerate(mine.read_text().splitlines(), 1) if "n_clases" in text)

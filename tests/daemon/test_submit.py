@@ -76,6 +76,22 @@ def test_a_path_that_does_not_exist_is_refused(daemon: RunningDaemon, tmp_path: 
     assert "absent" in str(error)
 
 
+def test_data_that_do_not_have_what_the_recipe_needs_are_refused_with_both(
+    daemon: RunningDaemon, tmp_path: Path
+) -> None:
+    (tmp_path / "book.txt").write_text("It was a dark and stormy night. " * 1000)
+    for recipe, data, words in (
+        ("chars", "digits", "images"),
+        ("cifar", str(tmp_path / "book.txt"), "text"),
+    ):
+        error = refused(daemon, lambda recipe=recipe, data=data: daemon.client.submit(recipe, data=data))  # type: ignore[misc]
+        assert (error.reason, error.exit_code) == (Reason.BAD_DATA, ExitCode.USAGE)
+        assert data in str(error)
+        assert words in str(error)
+        assert "needs" in str(error)
+    assert daemon.client.submit("chars", data=str(tmp_path / "book.txt"), validate_only=True).sample_unit == "tokens"
+
+
 @pytest.mark.parametrize("name", ["a/b", "../up", "j12", "-dash", "x" * 64, "sp ace", "nul\0", "@"])
 def test_a_name_that_could_be_a_path_or_an_id_is_refused(daemon: RunningDaemon, name: str) -> None:
     error = refused(daemon, lambda: daemon.client.submit("cifar", data="digits", name=name))

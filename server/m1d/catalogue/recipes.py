@@ -27,6 +27,7 @@ from m1.errors import M1Error, Reason, nearest
 from m1.installed import InstalledRecipe, installed_recipes
 from m1.metrics import Metric
 from m1.settings import Setting
+from m1.spec import JobKind
 
 from m1d.jobs.recipe_file import RecipeUpload, check_file
 from m1d.processes.tool import Tool
@@ -73,6 +74,11 @@ class RecipeInfo:
     reads_data: bool = False
     """It reads its data itself, whatever their form."""
     uses: Sequence[UseInfo] = ()
+
+    @property
+    def kind(self) -> JobKind:
+        """What a job of it is, unless it is tuned."""
+        return "measurement" if self.measures else "training"
 
 
 class Recipes:

@@ -170,7 +170,7 @@ async def _another_recipe(request: Request, parent: Parent, recipe: RecipeInfo, 
 
 def _kind(request: Request, recipe: RecipeInfo) -> JobKind:
     if not request.tuning:
-        return "measurement" if recipe.measures else "training"
+        return recipe.kind
     if recipe.measures or recipe.reads_data:
         why = "measures and trains nothing, so there is nothing to tune"
         if recipe.reads_data:
