@@ -19,8 +19,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from m1.jobdir import Profile
 from m1.paths import Home
+from m1.spec import JobSpec
 from m1ctl import connect
 from m1d.jobs.job import Job
 from m1d.jobs.states import JobState
@@ -33,8 +33,8 @@ def fill(path: Path) -> None:
     """10,000 finished jobs of 900 points, and one with a million."""
     store = Store(path)
     job = Job(
-        number=0, name="", recipe="cifar", data="digits", settings={"epochs": 15, "lr": 0.001, "seed": 7},
-        profile=Profile(), priority=0, position=1, create_time=1.0, state=JobState.SUCCEEDED, reason="done",
+        number=0, name="", spec=JobSpec(recipe="cifar", data="digits", settings={"epochs": 15, "lr": 0.001, "seed": 7}),
+        position=1, create_time=1.0, state=JobState.SUCCEEDED, reason="done",
         latest={f"train/metric-{k}": 0.5 for k in range(12)}, times={"SUCCEEDED": time.time()},
     )  # fmt: skip
     with store.transaction() as tx:

@@ -50,7 +50,9 @@ from m1d.machine.topology import read_topology
 from m1d.running.supervisor import Supervisor
 from m1d.store import Store, retention
 from m1d.store.damage import look_for_damage
-from m1d.verbs.verbs import Verbs
+from m1d.verbs.delete import tidy
+from m1d.verbs.parts import Parts
+from m1d.verbs.pause import yield_machine
 
 _log = logging.getLogger(__name__)
 
@@ -88,9 +90,9 @@ class Daemon:
         self._topology = read_topology()
         self._profiles = Profiles(home.profiles, self._topology, current_conditions)
         self._supervisor = Supervisor(home, self._store, self._profiles, time.time, time.monotonic)
-        self._verbs = Verbs(home, self._store, self._hub, self._supervisor, time.time)
-        self._live = LiveStats(home.root, self._supervisor)
         self._recipes = Recipes(home.cache)
+        self._parts = Parts(home, self._store, self._hub, self._supervisor, self._recipes, self._profiles, time.time)
+        self._live = LiveStats(home.root, self._supervisor.active)
         self._stop = asyncio.Event()
 
     async def serve(self) -> None:
@@ -98,7 +100,7 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        self._verbs.tidy()
+        tidy(self._parts)
         server, healthy = await self._start_server()
         supervising = asyncio.create_task(self._supervisor.run())
         supervising.add_done_callback(lambda _task: self._stop.set())
@@ -131,12 +133,11 @@ class Daemon:
         # The lock is ours, so a socket that is still there is a dead daemon's.
         self._home.socket.unlink(missing_ok=True)
         server = aio.server(interceptors=[ErrorInterceptor(self._home.database)], options=SERVER_OPTIONS)
-        home, store, hub, verbs = self._home, self._store, self._hub, self._verbs
-        jobs = JobService(home, store, hub, verbs, self._recipes, self._profiles)
-        job_pb2_grpc.add_JobServiceServicer_to_server(jobs, server)
-        checkpoint_pb2_grpc.add_CheckpointServiceServicer_to_server(CheckpointService(home, store, verbs), server)
-        event_pb2_grpc.add_EventServiceServicer_to_server(EventService(store, hub, verbs, self._live), server)
-        metric_pb2_grpc.add_MetricServiceServicer_to_server(MetricService(store, verbs), server)
+        home, store, parts = self._home, self._store, self._parts
+        job_pb2_grpc.add_JobServiceServicer_to_server(JobService(parts), server)
+        checkpoint_pb2_grpc.add_CheckpointServiceServicer_to_server(CheckpointService(parts), server)
+        event_pb2_grpc.add_EventServiceServicer_to_server(EventService(parts, self._live), server)
+        metric_pb2_grpc.add_MetricServiceServicer_to_server(MetricService(parts), server)
         recipe_pb2_grpc.add_RecipeServiceServicer_to_server(RecipeService(self._recipes), server)
         dataset_pb2_grpc.add_DatasetServiceServicer_to_server(DatasetService(home, store), server)
         system = SystemService(home, store, self._topology, self._profiles.untuned(), self._live, self._shutdown)
@@ -159,7 +160,7 @@ class Daemon:
         """
         job = self._supervisor.active()
         if yield_first and job:
-            number = self._verbs.yield_machine(job, "the daemon stops", park=True).number
+            number = yield_machine(self._parts, job, "the daemon stops", park=True).number
             self._supervisor.start_nothing()
             while (now := self._store.job(number)) and now.active:
                 if self._hub.closed:

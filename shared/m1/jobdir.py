@@ -30,14 +30,18 @@ from __future__ import annotations
 
 import enum
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
+from m1 import legacy
 from m1.durable import replace_file
-from m1.settings import Value
+from m1.profile import Profile
+from m1.spec import RecipeFile, Spec
 from m1.typed import LARGEST, parsed, record
+
+# Where the training process looks for them.
+__all__ = ["Profile", "RecipeFile", "Spec"]
 
 # The descriptor by which a training process holds its job's lock.
 LOCK_FD = 3
@@ -59,58 +63,6 @@ class Desired:
     want: Want
     checkpoint: int = 0
     """The number of the newest checkpoint request; 0 if there was none."""
-
-
-@dataclass(frozen=True)
-class Profile:
-    """How the machine runs the job; the default is what works everywhere."""
-
-    device: str = "cpu"
-    threads: int = 1
-    interop_threads: int = 1
-    dtype: str = "float32"
-    memory_format: str = "channels_last"
-    compile: bool = False
-    nnpack: bool = True
-    fused: bool = True
-    prefetch: int = 0
-    """Batches prepared ahead, in a thread; does not decide the bits."""
-    origin: str = ""
-    """Where it comes from, in words; decides nothing."""
-
-    def beside(self) -> Profile:
-        """The profile of something small that runs beside a training: one thread of the CPU, nothing compiled."""
-        return replace(self, device="cpu", threads=1, interop_threads=1, dtype="float32", compile=False, prefetch=0)
-
-
-@dataclass(frozen=True)
-class RecipeFile:
-    """A user's recipe: its file stands in the job's directory as `recipe.py`."""
-
-    name: str
-    class_name: str
-    sha256: str
-
-
-@dataclass(frozen=True)
-class Spec:
-    """What is trained and how: all that the training process needs to know."""
-
-    job_id: str
-    recipe: str
-    data: str
-    """A data set's name or an absolute path."""
-    data_root: str
-    """The cache of data sets."""
-    settings: Mapping[str, Value]
-    profile: Profile
-    seeded: bool = False
-    """It begins with a checkpoint that the daemon has put into its directory: without a good one it must not train."""
-    recipe_file: RecipeFile | None = None
-    """Where the recipe is the user's own; else `recipe` names it."""
-    purpose: Literal["train", "tune"] = "train"
-    fixed: Sequence[str] = ()
-    """A tuning: the profile's fields that it leaves as they are."""
 
 
 def spec_path(directory: Path) -> Path:
@@ -166,12 +118,18 @@ def write_spec(directory: Path, spec: Spec) -> None:
     replace_file(spec_path(directory), _encoded(spec), durable=True)
 
 
-def has_spec(directory: Path, spec: Spec) -> bool:
-    """Whether this is the stored spec."""
+def has_spec(directory: Path, spec: Spec, *, anywhere: bool = False) -> bool:
+    """Return True if this is the stored spec. Of one that 0.1.0 wrote, what it had no field for is not compared.
+
+    With `anywhere` the home may have had another path when it was stored.
+    """
     try:
-        return _encoded(read_spec(directory)) == _encoded(spec)
+        said = parsed(spec_path(directory).read_bytes())
+        stored, wanted = json.loads(_encoded(read_spec(directory))), json.loads(_encoded(spec))
     except (OSError, ValueError):
         return False
+    compared = legacy.spec(said) if legacy.is_old_spec(said) else wanted
+    return all(stored[name] == wanted[name] for name in compared if not (anywhere and name == "data_root"))
 
 
 def _encoded(spec: Spec) -> bytes:
@@ -179,16 +137,24 @@ def _encoded(spec: Spec) -> bytes:
 
 
 def read_spec(directory: Path) -> Spec:
-    """The stored spec.
+    """The stored spec, also as 0.1.0 wrote it.
 
     Raises:
         OSError: it cannot be read.
         ValueError: it is not a spec.
     """
     try:
-        return record(Spec, parsed(spec_path(directory).read_bytes()), LARGEST)
+        return record(Spec, _plain_spec(directory), LARGEST)
     except ValueError as error:
         raise ValueError(f'"{spec_path(directory)}" is not a job\'s spec ({error})') from error
+
+
+def _plain_spec(directory: Path) -> Any:
+    data = parsed(spec_path(directory).read_bytes())
+    try:
+        return legacy.spec(data) if legacy.is_old_spec(data) else data
+    except KeyError as error:
+        raise ValueError(f"there is no {error}") from error
 
 
 def write_desired(directory: Path, desired: Desired) -> None:

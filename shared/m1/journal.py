@@ -32,7 +32,7 @@ from typing import Any, ClassVar, Literal, get_args
 from m1.durable import sync
 from m1.errors import shortened
 from m1.failpoints import armed, reach
-from m1.jobdir import Profile
+from m1.profile import Profile
 from m1.typed import parsed, record
 
 _HEADER = struct.Struct("<II")

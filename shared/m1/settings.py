@@ -82,15 +82,14 @@ def resolve(declared: Sequence[Setting], given: Mapping[str, object]) -> dict[st
 
 def check(setting: Setting, given: object) -> Value:
     """The given value in the setting's kind, or the error that says why not."""
-    value = _convert(setting.kind, given)
-    inside = value is not None and _inside(setting, value)
-    if value is None or not inside:
+    value = convert(setting.kind, given)
+    if value is None or not inside(setting, value):
         outside = "is none of its choices" if setting.choices else "is out of bounds"
         problem = f"is not {_KINDS[setting.kind]}" if value is None else outside
         raise M1Error(
             Reason.INVALID_SETTING,
             f'the setting {setting.name}="{_shown(given)}" {problem}',
-            f"{setting.name} takes {_takes(setting)}",
+            f"{setting.name} takes {takes(setting)}",
             field=f"settings.{setting.name}",
             value=_shown(given),
         )
@@ -102,14 +101,15 @@ def switch(text: str) -> bool | None:
     return _SWITCH.get(text.strip().lower())
 
 
-def _takes(setting: Setting) -> str:
+def takes(setting: Setting) -> str:
+    """What is allowed, with its kind and its unit: "a whole number (epochs), from 1 to 100"."""
     if setting.kind == "bool" or setting.choices:
         return setting.bounds
     unit = f" ({setting.unit})" if setting.unit else ""
     return f"{_KINDS[setting.kind]}{unit}, {setting.bounds}"
 
 
-def _convert(kind: Kind, given: object) -> Value | None:
+def convert(kind: Kind, given: object) -> Value | None:
     """The value in its kind; None when it has no such form. Text is read as a person would write it."""
     if kind == "str":
         return given if isinstance(given, str) else None
@@ -136,7 +136,8 @@ def _convert(kind: Kind, given: object) -> Value | None:
     return whole if abs(whole) <= _LARGEST_INT else None
 
 
-def _inside(setting: Setting, value: Value) -> bool:
+def inside(setting: Setting, value: Value) -> bool:
+    """Return True if a value of the setting's kind is within its bounds, or one of its choices."""
     if isinstance(value, str):
         return not setting.choices or value in setting.choices
     low = setting.minimum is None or value >= setting.minimum

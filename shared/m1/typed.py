@@ -19,6 +19,8 @@ T = TypeVar("T")
 # The contract's counters are uint32; sizes and shares of work, which are larger, have these names.
 MOST = 2**32 - 1
 _LARGE = {"size_bytes", "done", "total"}
+# The one whole number of the contract that may be negative.
+_SIGNED = {"priority"}
 LARGEST = 2**53 - 1
 
 
@@ -46,13 +48,19 @@ def record(cls: type[T], data: object, most: int = MOST) -> T:
     for name, hint in declared.items():
         if name in data:
             try:
-                given[name] = _value(hint, data[name], LARGEST if name in _LARGE else most)
+                given[name] = _field(name, hint, data[name], most)
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from error
     try:
         return cls(**given)
     except TypeError as error:
         raise ValueError(str(error)) from error
+
+
+def _field(name: str, hint: Any, value: object, most: int) -> Any:
+    if name in _SIGNED and type(value) is int and value < 0:
+        return -_value(hint, -value, most)
+    return _value(hint, value, LARGEST if name in _LARGE else most)
 
 
 @functools.cache
@@ -87,6 +95,8 @@ def _value(hint: Any, value: object, most: int) -> Any:
 def _one_of(hints: Sequence[Any], value: object, most: int) -> Any:
     if value is None and NoneType in hints:
         return None
+    if int in hints and float in hints and type(value) is int and -LARGEST <= value <= LARGEST:
+        return value  # a setting's value, which may be negative and stays whole
     problem = ValueError(f"{_shown(value)} is not what is declared")
     for hint in hints:
         if hint is not NoneType:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from m1.errors import ExitCode, M1Error, Reason
+from m1.limits import RECIPE_FILE_BYTES
 from m1.v1 import job_pb2
 from m1ctl.commands.recipes import new
 from m1ctl.sdk.requests import RECIPE_FILE_LIMIT_BYTES, recipe_named
@@ -39,7 +40,7 @@ def test_all_else_is_a_name(typed: str) -> None:
 
 
 def test_a_file_that_is_not_there_or_too_large_is_refused_before_it_is_sent(tmp_path: Path) -> None:
-    assert RECIPE_FILE_LIMIT_BYTES == recipe_files.LIMIT_BYTES
+    assert RECIPE_FILE_LIMIT_BYTES == RECIPE_FILE_BYTES
     (tmp_path / "large.py").write_bytes(b"#" * (RECIPE_FILE_LIMIT_BYTES + 1))
     for name, reason in (
         ("absent.py", Reason.RECIPE_NOT_FOUND),
@@ -77,10 +78,10 @@ def test_a_new_recipe_has_no_name_that_a_submit_would_refuse(name: str, tmp_path
     assert refused.value.exit_code is ExitCode.USAGE
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(M1Error, match="is not possible"):
-        recipe_files.check_file(recipe_files.GivenFile(name.replace("\udcff", "\0"), "", b""))
+        recipe_files.check_file(recipe_files.RecipeUpload(name.replace("\udcff", "\0"), "", b""))
 
 
 def test_a_new_recipe_may_have_the_longest_name_that_a_submit_takes(tmp_path: Path) -> None:
     name = f"{'x' * 125}.py"
     new(str(tmp_path / name))
-    recipe_files.check_file(recipe_files.GivenFile(name, "", b""))
+    recipe_files.check_file(recipe_files.RecipeUpload(name, "", b""))

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from harness import LONG, PATIENCE_S, RunningDaemon
 from m1.errors import ExitCode, M1Error, Reason
-from m1.jobdir import Profile
 from m1.paths import Home
+from m1.spec import JobSpec
 from m1.v1 import event_pb2, job_pb2
 from m1d.events.emit import notice, tell_state
 from m1d.jobs.job import Job
@@ -97,7 +97,15 @@ def test_a_database_that_was_cut_is_refused_and_left_as_it_is(daemon: RunningDae
 
 def paused(name: str) -> Job:
     """A job that nobody will start."""
-    return Job(0, name, "cifar", "few", {}, Profile(), 0, 1, 1.0, state=JobState.PAUSED, times={"PAUSED": 1.0})
+    return Job(
+        number=0,
+        name=name,
+        spec=JobSpec(recipe="cifar", data="few"),
+        position=1,
+        create_time=1.0,
+        state=JobState.PAUSED,
+        times={"PAUSED": 1.0},
+    )
 
 
 @pytest.fixture

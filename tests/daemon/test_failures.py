@@ -16,20 +16,23 @@ import psutil
 import pytest
 from harness import LONG, PATIENCE_S, RunningDaemon, StandIn, running_daemon
 from m1.errors import ExitCode, M1Error, Reason
-from m1.jobdir import Profile
 from m1.journal import Continued, Exited, Metrics, journal_path
 from m1.paths import Home
+from m1.spec import JobSpec
 from m1.v1 import event_pb2, job_pb2
 from m1d.catalogue.profiles import Profiles, current_conditions
+from m1d.catalogue.recipes import Recipes
 from m1d.events.hub import Hub
 from m1d.jobs.job import Process
 from m1d.jobs.states import JobState
 from m1d.machine.topology import read_topology
-from m1d.processes.process import kill, start_mark
+from m1d.processes.training import kill, start_mark
 from m1d.running.supervisor import Supervisor
 from m1d.store import Store
-from m1d.verbs.submission import Submission
-from m1d.verbs.verbs import Verbs
+from m1d.verbs.parts import Parts
+from m1d.verbs.pause import pause, resume
+from m1d.verbs.plan import Plan
+from m1d.verbs.submit import store as store_job
 from proof import stored_events, submit, training_pids
 from test_home import one_sentence, serve
 
@@ -141,14 +144,14 @@ def test_a_clock_that_jumps_changes_neither_the_order_of_the_jobs_nor_that_of_th
         hub = Hub(store.revision)
         profiles = Profiles(home.profiles, read_topology(), current_conditions)
         supervisor = Supervisor(home, store, profiles, lambda: next(times), lambda: 0.0)
-        verbs = Verbs(home, store, hub, supervisor, lambda: next(times))
-        jobs = [verbs._submit(_submission(name), "", "", validate_only=False) for name in ("a", "b", "c")]
+        parts = Parts(home, store, hub, supervisor, Recipes(home.cache), profiles, lambda: next(times))
+        jobs = [store_job(parts, _plan(name)) for name in ("a", "b", "c")]
         assert [job.create_time for job in jobs] == [1e9, 2e9, 5e8]
-        verbs.pause(jobs[0], hold=False)
+        pause(parts, jobs[0], hold=False)
         paused = store.job(jobs[0].number)
         assert paused is not None
         assert paused.times[JobState.PAUSED.value] == 0.0
-        verbs.resume(paused)
+        resume(parts, paused)
         order = []
         while job := store.next_in_turn():
             order.append(job.name)
@@ -159,8 +162,8 @@ def test_a_clock_that_jumps_changes_neither_the_order_of_the_jobs_nor_that_of_th
         assert [event.revision for event in told] == [1, 2, 3, 4, 5]
 
 
-def _submission(name: str) -> Submission:
-    return Submission(name, "cifar", "few", {}, Profile(), 0, 2, "", None)
+def _plan(name: str) -> Plan:
+    return Plan(name, "", JobSpec(recipe="cifar", data="few"), (), None, None)
 
 
 # Processes

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import shutil
 import tarfile
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from harness import PATIENCE_S, RunningDaemon
 from m1.paths import Home
-from m1.v1 import job_pb2
+from m1.v1 import event_pb2, job_pb2
+from m1d.store import Store
+from proof import stored_events
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 # Of "paused" after its 1,000 steps, trained by 0.1.0 without a pause between; and where that was.
@@ -64,6 +67,34 @@ def test_a_job_that_it_paused_ends_with_the_same_bits(old: RunningDaemon) -> Non
     assert ended.latest_metrics["test/accuracy"] == pytest.approx(ACCURACY, abs=0.1)
     assert ended.latest_metrics["test/loss"] == pytest.approx(LOSS, abs=0.05)
     assert sorted(old.client.get_checkpoint("paused@215").metrics) == ["val/accuracy", "val/loss"]
+    warned = [
+        event.notice_raised.message
+        for event in stored_events(old.home)
+        if event.notice_raised.severity == event_pb2.SEVERITY_WARNING and event.job_id == ended.id
+    ]
+    assert [message for message in warned if "approximate" not in message] == []
+
+
+def test_its_jobs_say_what_they_are_and_what_they_measure(old: RunningDaemon) -> None:
+    jobs = {job.name: job for job in old.client.list_jobs()}
+    assert {name: job_pb2.JobKind.Name(job.kind).removeprefix("JOB_KIND_") for name, job in jobs.items()} == {
+        "finished": "TRAINING",
+        "measured": "MEASUREMENT",
+        "paused": "TRAINING",
+        "queued": "TRAINING",
+    }
+    assert [metric.key for metric in jobs["paused"].metrics] == ["accuracy", "loss"]
+    assert (jobs["paused"].sample_unit, list(jobs["measured"].metrics)) == ("images", [])
+    recorded = [event.metrics_recorded for event in stored_events(old.home) if event.HasField("metrics_recorded")]
+    old.stop()
+    with closing(Store(Home(old.home).database)) as store:
+        read, _ = store.events(0, store.revision, job=None, kinds=[event_pb2.EVENT_KIND_METRICS], limit=10_000)
+    of_step = {name for event in read if event.metrics_recorded.of_step for name in event.metrics_recorded.values}
+    later = {name for event in read if not event.metrics_recorded.of_step for name in event.metrics_recorded.values}
+    assert len(read) == len(recorded)
+    assert all(name.startswith("train/") for name in of_step)
+    assert {"val/accuracy", "val/loss", "test/accuracy", "test/loss"} <= later
+    old.start()
 
 
 def test_a_job_that_had_not_begun_trains_on_the_data_in_its_cache(old: RunningDaemon) -> None:

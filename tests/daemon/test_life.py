@@ -373,7 +373,7 @@ def test_a_job_that_goes_on_under_other_conditions_is_marked_approximate(daemon:
     assert any("approximate" in message and "threads" in message for message in notices)
 
 
-def test_a_seed_that_is_no_checkpoint_is_refused_and_leaves_nothing(daemon: RunningDaemon, tmp_path: Path) -> None:
+def test_a_parent_that_is_no_checkpoint_is_refused_and_leaves_nothing(daemon: RunningDaemon, tmp_path: Path) -> None:
     (tmp_path / "state.json").write_text('{"step": NaN}')
     for reference in (str(tmp_path), str(tmp_path / "absent"), "j9@3", "/etc/passwd"):
         with pytest.raises(M1Error):
@@ -382,7 +382,7 @@ def test_a_seed_that_is_no_checkpoint_is_refused_and_leaves_nothing(daemon: Runn
     assert list((daemon.home / "jobs").iterdir()) == []
 
 
-def test_a_job_whose_seed_is_damaged_fails_and_does_not_train_from_the_beginning(
+def test_a_job_whose_parent_is_damaged_fails_and_does_not_train_from_the_beginning(
     daemon: RunningDaemon, tmp_path: Path
 ) -> None:
     client = daemon.client

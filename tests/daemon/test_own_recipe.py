@@ -16,12 +16,13 @@ import pytest
 from harness import PATIENCE_S, RunningDaemon, make_home
 from m1.errors import ExitCode, M1Error, Reason
 from m1.jobdir import recipe_path
+from m1.limits import RECIPE_FILE_BYTES
 from m1.paths import Home
 from m1.v1 import event_pb2, job_pb2, job_pb2_grpc
 from m1ctl import recipe_file
 from m1ctl.sdk.requests import build_settings
 from m1d.catalogue.recipes import Recipes
-from m1d.jobs.recipe_file import LIMIT_BYTES, GivenFile
+from m1d.jobs.recipe_file import RecipeUpload
 
 TEMPLATE = files("m1ctl").joinpath("recipe_template.txt").read_text()
 # For the last step of a training, and not the first two, which are rehearsed.
@@ -92,6 +93,56 @@ def test_a_recipe_of_one_s_own_trains_as_typed_and_resumes_bit_for_bit(daemon: R
     assert not Home(daemon.home).job("j2").exists()
 
 
+READS = """
+import torch, numpy as np
+from torch import nn
+from m1train.task.recipe import Task, Table
+
+class Line(Task):
+    \"\"\"A line through points that it reads itself.\"\"\"
+    def read(self, source):
+        x, y = np.loadtxt(source, delimiter=",", dtype=np.float32, unpack=True)
+        return {"train": {"x": x[:, None], "y": y[:, None]}}
+    def network(self, info): return nn.Linear(1, 1)
+    def optimizer(self, model): return torch.optim.SGD(model.parameters(), lr=0.1)
+    def training_loss(self, model, batch, draw):
+        return ((model(batch["x"]) - batch["y"]) ** 2).mean(), {}
+    def evaluation(self, info, split): return Error()
+
+class Error:
+    def __init__(self): self.total, self.n = 0.0, 0
+    def add(self, model, batch):
+        self.total += float(((model(batch["x"]) - batch["y"]) ** 2).sum()); self.n += batch.size
+    def metrics(self): return {"loss": self.total / self.n}
+    def results(self, model): return []
+"""
+
+
+def test_a_recipe_that_reads_its_data_itself_is_tried_with_them_and_trains_on_them(
+    daemon: RunningDaemon, tmp_path: Path
+) -> None:
+    (tmp_path / "line.py").write_text(READS)
+    (tmp_path / "points.csv").write_text("".join(f"{x / 100},{x / 50}\n" for x in range(200)))
+    line = recipe_file(str(tmp_path / "line.py"))
+    for data in ("", "digits", str(tmp_path / "absent.csv"), "points.csv"):
+        with pytest.raises(M1Error, match="reads its data itself") as caught:
+            daemon.client.submit(line, data=data)
+        assert (caught.value.reason, caught.value.field) == (Reason.DATASET_NOT_FOUND, "data")
+    (tmp_path / "words.csv").write_text("one,two\n")
+    with pytest.raises(M1Error, match=r"line\.py") as caught:
+        daemon.client.submit(line, data=str(tmp_path / "words.csv"))
+    assert caught.value.reason is Reason.BAD_RECIPE
+    with pytest.raises(M1Error, match="reads its data itself"):
+        daemon.client.submit(line, purpose=job_pb2.PURPOSE_TUNE)
+    assert list(daemon.client.list_jobs()) == []
+
+    job = daemon.client.submit(line, data=str(tmp_path / "points.csv"), settings={"epochs": 20, "batch_size": 16})
+    assert [metric.key for metric in job.metrics] == ["loss"]
+    ended = daemon.client.wait(job)
+    assert ended.state == job_pb2.JOB_STATE_SUCCEEDED, ended.error
+    assert ended.latest_metrics["test/loss"] < 0.1
+
+
 def test_a_bad_file_is_refused_with_its_line_and_leaves_nothing(daemon: RunningDaemon, mine: Path) -> None:
     mine.write_text("print('{}')\n" + TEMPLATE.replace("8 * width, n_classes", "8 * width, n_clases"))
     line = next(n for n, text in enumerate(mine.read_text().splitlines(), 1) if "n_clases" in text)
@@ -108,7 +159,7 @@ def test_a_bad_file_is_refused_with_its_line_and_leaves_nothing(daemon: RunningD
     mine.write_text("import os\nos._exit(7)\n")
     with pytest.raises(M1Error, match=r"mine.py: it ended the process that checked it \(exit status 7\)"):
         daemon.client.submit(recipe_file(mine))
-    for name, content in (("a/b.py", b""), ("mine.txt", b""), ("mine.py", b"#" * (LIMIT_BYTES + 1))):
+    for name, content in (("a/b.py", b""), ("mine.txt", b""), ("mine.py", b"#" * (RECIPE_FILE_BYTES + 1))):
         with pytest.raises(M1Error) as caught:
             daemon.client.submit(job_pb2.RecipeFile(name=name, content=content))
         assert caught.value.exit_code is ExitCode.USAGE
@@ -123,7 +174,7 @@ def test_a_file_that_never_ends_is_killed(tmp_path: Path) -> None:
     before = set(psutil.Process().children())
     recipes = Recipes(tmp_path, limit_s=2.0)
     with pytest.raises(M1Error, match=r"mine.py: .* took longer than 2 s") as caught:
-        asyncio.run(recipes.of_file(GivenFile("mine.py", "", b"import signal\nsignal.pause()\n"), {}))
+        asyncio.run(recipes.of_file(RecipeUpload("mine.py", "", b"import signal\nsignal.pause()\n"), {}))
     assert caught.value.reason is Reason.BAD_RECIPE
     assert set(psutil.Process().children()) <= before
     assert list(tmp_path.iterdir()) == []
@@ -149,10 +200,10 @@ def test_a_check_that_never_ends_keeps_nobody_else_waiting(tmp_path: Path) -> No
 
     async def others_are_checked() -> None:
         stuck = [
-            asyncio.create_task(recipes.of_file(GivenFile(f"stuck{n}.py", "", content.encode()), {})) for n in "ab"
+            asyncio.create_task(recipes.of_file(RecipeUpload(f"stuck{n}.py", "", content.encode()), {})) for n in "ab"
         ]
         await begins(pid)
-        recipe = await recipes.of_file(GivenFile("mine.py", "", TEMPLATE.encode()), {})
+        recipe = await recipes.of_file(RecipeUpload("mine.py", "", TEMPLATE.encode()), {})
         assert (recipe.name, (await recipes.get("cifar")).name) == ("Mine", "cifar")
         for task in stuck:
             assert not task.done()
@@ -171,7 +222,7 @@ open({str(tmp_path / "pid")!r}, "w").write(str(child.pid))
 
     async def its_child_is_gone(ending: str, said: str) -> None:
         with pytest.raises(M1Error, match=said) as caught:
-            await Recipes(tmp_path).of_file(GivenFile("mine.py", "", (content + ending).encode()), {})
+            await Recipes(tmp_path).of_file(RecipeUpload("mine.py", "", (content + ending).encode()), {})
         assert caught.value.reason is Reason.BAD_RECIPE
         pid = int(await begins(tmp_path / "pid"))
         async with asyncio.timeout(PATIENCE_S):
@@ -204,7 +255,7 @@ HALF = r"""b'{"recipe": {"name": "\\ud800", "summary": "", "default_data": "", "
 def test_a_file_that_writes_into_the_answer_of_its_check_is_a_bad_recipe(tmp_path: Path, written: str) -> None:
     content = WRITES.format(written=written).encode()
     with pytest.raises(M1Error, match=r"mine.py: something else was written where") as caught:
-        asyncio.run(Recipes(tmp_path).of_file(GivenFile("mine.py", "", content), {}))
+        asyncio.run(Recipes(tmp_path).of_file(RecipeUpload("mine.py", "", content), {}))
     assert caught.value.reason is Reason.BAD_RECIPE
 
 

@@ -6,31 +6,45 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from m1.jobdir import Profile, Want
+from m1.jobdir import Want
 from m1.journal import Exited
-from m1d.jobs.job import Job
+from m1.spec import JobSpec
+from m1d.jobs.job import Attempt, Job, JobError, Wish
 from m1d.jobs.states import JobState, check_transition
-from m1d.running.settle import Ending, Move, settle
+from m1d.running.settle import Ending, Transition, settle
 
 KILLED = Ending("killed by SIGKILL", watched=True, oom=False)
 QUIET = Ending("exit status 1", watched=True, oom=False)
 
 
-def job(state: JobState = JobState.RUNNING, **changes: object) -> Job:
+def job(
+    state: JobState = JobState.RUNNING,
+    *,
+    exited: Exited | None = None,
+    want: Want = Want.RUN,
+    retries: int = 2,
+    begun_at_step: int = 0,
+    **changes: object,
+) -> Job:
     made = Job(
-        number=1, name="a", recipe="cifar", data="few", settings={}, profile=Profile(), priority=0, position=5,
-        create_time=0.0, state=state, attempt=1, retries=2,
+        number=1, name="a", spec=JobSpec(recipe="cifar", data="few", retries=retries), position=5, create_time=0.0,
+        state=state, attempt=Attempt(1, exited=exited, begun_at_step=begun_at_step), wish=Wish(want),
     )  # fmt: skip
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
-def outcome(job: Job, ending: Ending = KILLED, newest_step: int = 0) -> Sequence[Move]:
+def outcome(job: Job, ending: Ending = KILLED, newest_step: int = 0) -> Sequence[Transition]:
     moves = settle(job, ending, newest_step=newest_step, head=-3)
     before = job.state
     for move in moves:
         check_transition(before, move.state)
         before = move.state
     return moves
+
+
+def error_of(transition: Transition) -> JobError:
+    assert transition.error is not None
+    return transition.error
 
 
 def failed(code: str, step: int = 0) -> Exited:
@@ -46,27 +60,27 @@ def test_a_crash_without_progress_is_counted_until_there_are_too_many() -> None:
     running = job()
     for failures in (1, 2):
         (move,) = outcome(running)
-        assert (move.state, move.changes["failures"], move.changes["position"]) == (JobState.QUEUED, failures, -3)
+        assert (move.state, move.failures, move.position) == (JobState.QUEUED, failures, -3)
         running = replace(running, failures=failures)
     (move,) = outcome(running)
     assert move.state == JobState.FAILED
-    assert move.changes["error"].code == "PROCESS_DIED"
+    assert error_of(move).code == "PROCESS_DIED"
 
 
 def test_a_crash_after_progress_is_not_counted() -> None:
     (move,) = outcome(job(failures=2, begun_at_step=100), newest_step=101)
-    assert (move.state, move.changes["failures"]) == (JobState.QUEUED, 0)
+    assert (move.state, move.failures) == (JobState.QUEUED, 0)
 
 
 @pytest.mark.parametrize("code", ["BAD_DATA", "TORCH_MISSING", "BAD_CHECKPOINT", "INVALID_SETTING"])
 def test_what_would_fail_again_is_not_tried_again(code: str) -> None:
     (move,) = outcome(job(exited=failed(code)), QUIET)
-    assert (move.state, move.changes["error"].hint) == (JobState.FAILED, "mend it")
+    assert (move.state, error_of(move).hint) == (JobState.FAILED, "mend it")
 
 
 def test_a_number_that_is_not_finite_twice_at_the_same_step_is_not_tried_a_third_time() -> None:
     (first,) = outcome(job(exited=failed("NOT_FINITE", 7)), QUIET)
-    assert (first.state, first.changes["not_finite_step"]) == (JobState.QUEUED, 7)
+    assert (first.state, first.not_finite_step) == (JobState.QUEUED, 7)
     (elsewhere,) = outcome(job(exited=failed("NOT_FINITE", 9), not_finite_step=7), QUIET)
     assert elsewhere.state == JobState.QUEUED
     (again,) = outcome(job(exited=failed("NOT_FINITE", 7), not_finite_step=7), QUIET)
@@ -75,15 +89,15 @@ def test_a_number_that_is_not_finite_twice_at_the_same_step_is_not_tried_a_third
 
 def test_a_kill_for_want_of_memory_is_told_from_another_kill() -> None:
     (move,) = outcome(job(retries=0), replace(KILLED, oom=True))
-    assert move.changes["error"].code == "OUT_OF_MEMORY"
+    assert error_of(move).code == "OUT_OF_MEMORY"
     (move,) = outcome(job(retries=0), replace(QUIET, oom=True))
-    assert move.changes["error"].code == "PROCESS_DIED"
+    assert error_of(move).code == "PROCESS_DIED"
 
 
 def test_a_process_that_died_unseen_with_its_daemon_is_nobody_s_failure() -> None:
     (move,) = outcome(job(retries=0), Ending("", watched=False, oom=False))
     assert move.state == JobState.QUEUED
-    assert "failures" not in move.changes
+    assert move.failures is None
 
 
 def test_a_yield_pauses_and_a_sigterm_from_elsewhere_comes_back_by_itself() -> None:
@@ -111,4 +125,4 @@ def test_a_job_that_was_to_stop_is_cancelled_however_it_ended(state: JobState, s
 @pytest.mark.parametrize("exited", [None, Exited("yielded"), failed("INTERNAL")])
 def test_a_job_that_is_held_does_not_train_by_itself_when_its_process_is_gone(exited: Exited | None) -> None:
     last = outcome(job(JobState.HELD, want=Want.HOLD, exited=exited))[-1]
-    assert (last.state, last.changes["want"]) == (JobState.QUEUED, Want.HOLD)
+    assert (last.state, last.want) == (JobState.QUEUED, Want.HOLD)

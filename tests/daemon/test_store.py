@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from m1.errors import M1Error, Reason
-from m1.jobdir import Profile
+from m1.spec import JobSpec
 from m1.v1 import event_pb2
 from m1d.events.follow import first_cursor
 from m1d.home.config import Config, read_config
@@ -25,7 +25,7 @@ from m1d.store.migrations import STEPS
 from m1d.store.retention import forget
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
-VERSIONS = range(1, len(STEPS) + 1)
+VERSIONS = sorted(int(path.stem.removeprefix("store-v")) for path in FIXTURES.glob("store-v*.sql"))
 
 
 @pytest.fixture
@@ -37,8 +37,8 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 def add_job(store: Store, name: str = "a", *, ended: float | None = None) -> Job:
     job = Job(
-        number=0, name=name, recipe="cifar", data="few", settings={}, profile=Profile(), priority=0, position=1,
-        create_time=0.0, state=JobState.QUEUED if ended is None else JobState.SUCCEEDED,
+        number=0, name=name, spec=JobSpec(recipe="cifar", data="few"), position=1, create_time=0.0,
+        state=JobState.QUEUED if ended is None else JobState.SUCCEEDED,
         times={} if ended is None else {"SUCCEEDED": ended},
     )  # fmt: skip
     with store.transaction() as tx:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 from harness import RunningDaemon
 from m1.errors import ExitCode, M1Error, Reason
-from m1.jobdir import Profile
+from m1.profile import Chosen
 from m1.v1 import job_pb2
 from m1d.catalogue.profiles import Profiles
-from m1d.catalogue.recipes import Recipe
-from m1d.jobs.parent import Seed
+from m1d.jobs.parent import Parent
 from m1d.machine.topology import CoreKind, Topology
-from m1d.verbs.submission import Request, _profile, has_cuda
+from m1d.verbs.choose_profile import choose_profile, has_cuda
 
 
 def refused(daemon: RunningDaemon, call: Callable[[], object]) -> M1Error:
@@ -78,6 +76,22 @@ def test_a_path_that_does_not_exist_is_refused(daemon: RunningDaemon, tmp_path: 
     assert "absent" in str(error)
 
 
+def test_data_that_do_not_have_what_the_recipe_needs_are_refused_with_both(
+    daemon: RunningDaemon, tmp_path: Path
+) -> None:
+    (tmp_path / "book.txt").write_text("It was a dark and stormy night. " * 1000)
+    for recipe, data, words in (
+        ("chars", "digits", "images"),
+        ("cifar", str(tmp_path / "book.txt"), "text"),
+    ):
+        error = refused(daemon, lambda recipe=recipe, data=data: daemon.client.submit(recipe, data=data))  # type: ignore[misc]
+        assert (error.reason, error.exit_code) == (Reason.BAD_DATA, ExitCode.USAGE)
+        assert data in str(error)
+        assert words in str(error)
+        assert "needs" in str(error)
+    assert daemon.client.submit("chars", data=str(tmp_path / "book.txt"), validate_only=True).sample_unit == "tokens"
+
+
 @pytest.mark.parametrize("name", ["a/b", "../up", "j12", "-dash", "x" * 64, "sp ace", "nul\0", "@"])
 def test_a_name_that_could_be_a_path_or_an_id_is_refused(daemon: RunningDaemon, name: str) -> None:
     error = refused(daemon, lambda: daemon.client.submit("cifar", data="digits", name=name))
@@ -105,15 +119,28 @@ def test_a_checkpoint_of_a_cpu_goes_on_on_mps_in_contiguous_memory(
 ) -> None:
     monkeypatch.setattr("sys.platform", "darwin")
     profiles = Profiles(tmp_path, Topology("Apple M1", (CoreKind("performance", 4, 4),), 2**34), dict)
-    seed = Seed(tmp_path, 5, "cifar", "digits", {}, asdict(Profile(threads=2)))
-    asked = Request("", "cifar", "", {}, {"device": "mps"}, 0, None, "j1@5", "")
+    parent = Parent(tmp_path, 5, "cifar", "digits", {}, {"threads": 2})
+    default = Chosen(profiles.untuned(), "default")
 
-    found = _profile(asked, seed, Recipe("cifar", "", "digits", []), profiles)
-    assert (found.device, found.memory_format, found.threads) == ("mps", "contiguous", 2)
+    found = choose_profile({"device": "mps"}, parent, default, profiles.cores)
+    profile = found.profile
+    assert (profile.device, profile.memory_format, profile.threads, found.source) == ("mps", "contiguous", 2, "parent")
 
-    both = replace(asked, profile={"device": "mps", "memory_format": "channels_last"})
     with pytest.raises(M1Error, match="use contiguous"):
-        _profile(both, seed, Recipe("cifar", "", "digits", []), profiles)
+        choose_profile({"device": "mps", "memory_format": "channels_last"}, parent, default, profiles.cores)
+
+
+def test_threads_above_the_cores_are_refused_and_those_of_another_machine_s_checkpoint_made_fewer(
+    tmp_path: Path,
+) -> None:
+    profiles = Profiles(tmp_path, Topology("Apple M1", (CoreKind("performance", 4, 4),), 2**34), dict)
+    default = Chosen(profiles.untuned(), "default")
+    with pytest.raises(M1Error, match="use 4 cores") as caught:
+        choose_profile({"threads": 5}, None, default, profiles.cores)
+    assert (caught.value.field, caught.value.value) == ("spec.profile.threads", "5")
+
+    parent = Parent(tmp_path, 5, "cifar", "digits", {}, {"threads": 64})
+    assert choose_profile({}, parent, default, profiles.cores).profile.threads == 4
 
 
 def test_a_gpu_is_seen_by_what_its_driver_makes(tmp_path: Path) -> None:

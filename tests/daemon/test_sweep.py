@@ -51,12 +51,12 @@ CHAINS = {
         "before.ingest:4",
         "after.ingest:5",
     ],
-    "seed and deletion": [
-        "before.seed.copy",
-        "after.seed.copy",
-        "before.seed.move",
-        "within.seed.move",
-        "after.seed.move",
+    "parent and deletion": [
+        "before.parent.copy",
+        "after.parent.copy",
+        "before.parent.move",
+        "within.parent.move",
+        "after.parent.move",
         "before.discard",
         "within.discard",
         "after.discard",
@@ -124,7 +124,7 @@ class Run:
         return persist(self.client, lambda: list(self.client.list_checkpoints(job)))[0].weights_sha256
 
 
-def scenario(run: Run, *, seeded: bool) -> list[str]:
+def scenario(run: Run, *, with_parent: bool) -> list[str]:
     """Every verb once and more. The jobs that were trained to the end."""
     long = run.submit("long", LONG)
     short = run.submit("short", SHORT)
@@ -150,8 +150,8 @@ def scenario(run: Run, *, seeded: bool) -> list[str]:
     assert run.reach(short) == SUCCEEDED
     trained = [short]
     oldest = persist(run.client, lambda: list(run.client.list_checkpoints(short)))[-1]
-    if seeded:
-        trained.append(run.submit("seeded", SHORT, from_checkpoint=oldest.id))
+    if with_parent:
+        trained.append(run.submit("heir", SHORT, from_checkpoint=oldest.id))
         assert run.reach(trained[-1]) == SUCCEEDED
     run.discard(oldest.id)
     run.delete(long)
@@ -177,7 +177,7 @@ def test_a_daemon_that_is_killed_at_a_failpoint_loses_and_doubles_nothing(
     watcher = Watcher(home)
     run = Run(quiet_daemon, watcher)
     try:
-        trained = scenario(run, seeded=name.startswith("seed"))
+        trained = scenario(run, with_parent="parent" in name)
     finally:
         keeper.check()
     weights = [run.weights(job) for job in trained]

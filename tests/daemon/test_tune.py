@@ -14,6 +14,7 @@ from m1.errors import ExitCode, M1Error, Reason
 from m1.jobdir import Profile, read_spec
 from m1.journal import Findings
 from m1.paths import Home
+from m1.spec import JobSpec
 from m1.v1 import job_pb2
 from m1ctl.sdk.states import SUCCEEDED
 from m1d.catalogue.profiles import Profiles, current_conditions
@@ -100,7 +101,7 @@ def test_a_tuning_that_fails_ends_with_the_code_of_a_failed_job(daemon: RunningD
 def test_a_job_that_goes_on_keeps_the_profile_that_it_began_with(held_daemon: RunningDaemon) -> None:
     client = held_daemon.client
     before = client.get("holder").spec.profile
-    tuning = Job(9, "tune", "cifar", "", {}, Profile(), 0, 0, 1.0, purpose="tune")
+    tuning = Job(number=9, name="tune", spec=JobSpec(kind="tuning", recipe="cifar"), position=0, create_time=1.0)
     found = Findings([], Profile(dtype="bfloat16", memory_format="contiguous"), current_conditions())
     Profiles(Home(held_daemon.home).profiles, read_topology(), current_conditions).keep(tuning, found, 1.0)
     assert client.submit("cifar", data="few", validate_only=True).spec.profile.dtype == "bfloat16"
@@ -120,7 +121,7 @@ def test_a_job_that_goes_on_keeps_the_profile_that_it_began_with(held_daemon: Ru
     ("asked", "field", "words"),
     [
         ({"recipe": "stress"}, "spec.recipe", "nothing to tune"),
-        ({"recipe": "cifar", "data": "few"}, "spec.data", "random images"),
+        ({"recipe": "cifar", "data": "few"}, "spec.data", "random samples"),
     ],
 )
 def test_what_cannot_be_tuned_is_refused(daemon: RunningDaemon, asked: dict[str, str], field: str, words: str) -> None:
@@ -133,7 +134,7 @@ def test_what_cannot_be_tuned_is_refused(daemon: RunningDaemon, asked: dict[str,
 def test_a_tuning_makes_no_checkpoint_and_a_cancelled_one_stores_nothing(daemon: RunningDaemon) -> None:
     job = daemon.client.submit("cifar", purpose=job_pb2.PURPOSE_TUNE, settings={"batch_size": 4})
     daemon.client.wait(job, until={job_pb2.JOB_STATE_RUNNING}, timeout_s=PATIENCE_S)
-    with pytest.raises(M1Error, match="a measurement makes none") as caught:
+    with pytest.raises(M1Error, match="a tuning makes none") as caught:
         daemon.client.create_checkpoint(job.id)
     assert caught.value.reason is Reason.WRONG_STATE
     daemon.client.cancel(job.id)

@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 import pytest
-from m1.jobdir import Profile, Spec, Want, write_spec
+from m1.jobdir import Spec, Want, write_spec
 from m1.journal import Continued, Finding, Findings, Held, Metrics, Record, read_journal
 from m1train.measurements.claims import Trials
 from m1train.measurements.declared import CLAIMS
@@ -18,7 +18,14 @@ PLACES, PARTS = ("cpu", "gpu"), ("launch", "compute")
 
 def measuring(directory: Path, recipe: str, **settings: object) -> Job:
     directory.mkdir()
-    write_spec(directory, Spec(directory.name, recipe, "", str(directory), settings, Profile()))  # type: ignore[arg-type]
+    spec = Spec(
+        kind="measurement",
+        job_id=directory.name,
+        recipe=recipe,
+        data_root=str(directory),
+        settings=settings,  # type: ignore[arg-type]
+    )
+    write_spec(directory, spec)
     return Job(directory)
 
 

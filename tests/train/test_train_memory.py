@@ -12,7 +12,8 @@ from m1.columns import Column
 from m1.errors import M1Error, Reason
 from m1.jobdir import Profile
 from m1.journal import Exited, JournalWriter
-from m1d.jobs.job import Job
+from m1.spec import JobSpec
+from m1d.jobs.job import Attempt, Job
 from m1d.jobs.states import JobState
 from m1d.running.settle import Ending, settle
 from m1train.engine import device, memory
@@ -116,6 +117,9 @@ def test_a_tuning_refuses_such_a_batch_before_it_trains(monkeypatch: pytest.Monk
 
 def test_such_a_job_fails_at_once() -> None:
     exited = Exited("failed", Reason.TOO_LARGE.value, "too large", "take less")
-    job = Job(1, "a", "cifar", "digits", {}, Profile(), 0, 0, 0.0, state=JobState.STARTING, exited=exited)
+    job = Job(
+        number=1, name="a", spec=JobSpec(recipe="cifar", data="digits"), position=0, create_time=0.0,
+        state=JobState.STARTING, attempt=Attempt(1, exited=exited),
+    )  # fmt: skip
     (move,) = settle(job, Ending("exit status 1", watched=True, oom=False), newest_step=0, head=0)
     assert move.state == JobState.FAILED

@@ -32,7 +32,15 @@ class Job:
     ) -> "Job":
         directory.mkdir()
         values = {"batch_size": 16, "epochs": 2} | settings
-        write_spec(directory, Spec(directory.name, recipe, data, str(data_root), values, Profile(threads=threads)))
+        spec = Spec(
+            job_id=directory.name,
+            recipe=recipe,
+            data=data,
+            data_root=str(data_root),
+            settings=values,  # type: ignore[arg-type]
+            profile=Profile(threads=threads),
+        )
+        write_spec(directory, spec)
         return cls(directory)
 
     def want(self, want: Want, checkpoint: int = 0) -> None:

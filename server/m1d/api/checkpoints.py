@@ -9,33 +9,34 @@ from typing import Any
 from m1.endpoint import CHUNK_BYTES
 from m1.errors import M1Error, Reason
 from m1.jobdir import checkpoint_path
-from m1.paths import Home
 from m1.v1 import checkpoint_pb2, checkpoint_pb2_grpc
 
 from m1d.api.paging import make_token, page_size, read_token
 from m1d.events.translate import checkpoint_to_proto
-from m1d.store import Store
-from m1d.verbs.verbs import Verbs
+from m1d.verbs.checkpoints import create_checkpoint
+from m1d.verbs.delete import delete_checkpoint
+from m1d.verbs.find import find_checkpoint, find_job
+from m1d.verbs.parts import Parts
 
 
 class CheckpointService(checkpoint_pb2_grpc.CheckpointServiceServicer):
     """See proto/m1/v1/checkpoint.proto."""
 
-    def __init__(self, home: Home, store: Store, verbs: Verbs) -> None:
-        self._home = home
-        self._store = store
-        self._verbs = verbs
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._home = parts.home
+        self._store = parts.store
 
     async def CreateCheckpoint(
         self, request: checkpoint_pb2.CreateCheckpointRequest, context: Any
     ) -> checkpoint_pb2.CreateCheckpointResponse:
-        checkpoint = await self._verbs.create_checkpoint(self._verbs.find(request.job))
+        checkpoint = await create_checkpoint(self._parts, find_job(self._parts, request.job))
         return checkpoint_pb2.CreateCheckpointResponse(checkpoint=checkpoint_to_proto(checkpoint))
 
     async def ListCheckpoints(
         self, request: checkpoint_pb2.ListCheckpointsRequest, context: Any
     ) -> checkpoint_pb2.ListCheckpointsResponse:
-        job = self._verbs.find(request.job)
+        job = find_job(self._parts, request.job)
         size = page_size(request.page_size)
         kind = f"checkpoints-{job.id}"
         found = self._store.checkpoints(job.number, below=read_token(kind, request.page_token), limit=size + 1)
@@ -47,13 +48,13 @@ class CheckpointService(checkpoint_pb2_grpc.CheckpointServiceServicer):
     async def GetCheckpoint(
         self, request: checkpoint_pb2.GetCheckpointRequest, context: Any
     ) -> checkpoint_pb2.GetCheckpointResponse:
-        _, checkpoint = self._verbs.find_checkpoint(request.checkpoint)
+        _, checkpoint = find_checkpoint(self._parts, request.checkpoint)
         return checkpoint_pb2.GetCheckpointResponse(checkpoint=checkpoint_to_proto(checkpoint))
 
     async def DownloadCheckpoint(
         self, request: checkpoint_pb2.DownloadCheckpointRequest, context: Any
     ) -> AsyncIterator[checkpoint_pb2.DownloadCheckpointResponse]:
-        job, checkpoint = self._verbs.find_checkpoint(request.checkpoint)
+        job, checkpoint = find_checkpoint(self._parts, request.checkpoint)
         directory = checkpoint_path(self._home.job(job.id), checkpoint.step)
         try:
             # All opened first: files that retention removes meanwhile are still read to their end.
@@ -79,5 +80,5 @@ class CheckpointService(checkpoint_pb2_grpc.CheckpointServiceServicer):
     async def DeleteCheckpoint(
         self, request: checkpoint_pb2.DeleteCheckpointRequest, context: Any
     ) -> checkpoint_pb2.DeleteCheckpointResponse:
-        self._verbs.delete_checkpoint(*self._verbs.find_checkpoint(request.checkpoint))
+        delete_checkpoint(self._parts, *find_checkpoint(self._parts, request.checkpoint))
         return checkpoint_pb2.DeleteCheckpointResponse()

@@ -10,11 +10,10 @@ from m1.errors import M1Error, Reason
 from m1.v1 import event_pb2, event_pb2_grpc
 
 from m1d.events.follow import first_cursor, follow
-from m1d.events.hub import Hub
 from m1d.events.translate import STORED_KINDS, stats_to_proto
 from m1d.machine.live import LiveStats
-from m1d.store import Store
-from m1d.verbs.verbs import Verbs
+from m1d.verbs.find import find_job
+from m1d.verbs.parts import Parts
 
 _DEFAULT_STATS_INTERVAL_S = 1.0
 _STATS_INTERVAL_BOUNDS_S = (0.1, 3600.0)
@@ -25,10 +24,10 @@ _QUIET_S = 30.0
 class EventService(event_pb2_grpc.EventServiceServicer):
     """See proto/m1/v1/event.proto."""
 
-    def __init__(self, store: Store, hub: Hub, verbs: Verbs, live: LiveStats) -> None:
-        self._store = store
-        self._hub = hub
-        self._verbs = verbs
+    def __init__(self, parts: Parts, live: LiveStats) -> None:
+        self._parts = parts
+        self._store = parts.store
+        self._hub = parts.hub
         self._live = live
 
     async def Watch(self, request: event_pb2.WatchRequest, context: Any) -> AsyncIterator[event_pb2.WatchResponse]:
@@ -45,7 +44,7 @@ class EventService(event_pb2_grpc.EventServiceServicer):
         interval_s = _stats_interval_s(request) if event_pb2.EVENT_KIND_STATS in asked else None
         from_revision = request.from_revision if request.HasField("from_revision") else None
         cursor = first_cursor(self._store, from_revision, request.store_id)
-        job = self._verbs.find(request.job).number if request.job else None
+        job = find_job(self._parts, request.job).number if request.job else None
         stored = asked & frozenset(STORED_KINDS)
         # At once: the caller learns that it is heard, and where the stream begins.
         yield event_pb2.WatchResponse(cursor=cursor, store_id=self._store.store_id)

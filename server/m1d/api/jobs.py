@@ -11,19 +11,19 @@ from google.protobuf import struct_pb2
 from m1.endpoint import CHUNK_BYTES
 from m1.errors import M1Error, Reason
 from m1.jobdir import log_path
-from m1.paths import Home
 from m1.v1 import job_pb2, job_pb2_grpc
 
 from m1d.api.paging import make_token, page_size, read_token
-from m1d.catalogue.profiles import Profiles
-from m1d.catalogue.recipes import Recipes
-from m1d.events.hub import Hub
-from m1d.events.translate import given_file, job_to_proto, state_from_proto
+from m1d.events.translate import asked_profile, job_to_proto, recipe_upload, state_from_proto
 from m1d.jobs.job import Job
 from m1d.jobs.states import JobState
-from m1d.store import Store
-from m1d.verbs.submission import Request, check
-from m1d.verbs.verbs import Verbs
+from m1d.verbs.cancel import cancel, retry
+from m1d.verbs.delete import delete
+from m1d.verbs.find import find_job
+from m1d.verbs.parts import Parts
+from m1d.verbs.pause import pause, resume
+from m1d.verbs.plan import Request
+from m1d.verbs.submit import submit
 
 # How soon a follower sees what a training process printed.
 _LOG_POLL_S = 0.2
@@ -32,39 +32,21 @@ _LOG_POLL_S = 0.2
 class JobService(job_pb2_grpc.JobServiceServicer):
     """See proto/m1/v1/job.proto."""
 
-    def __init__(self, home: Home, store: Store, hub: Hub, verbs: Verbs, recipes: Recipes, profiles: Profiles) -> None:
-        self._home = home
-        self._store = store
-        self._hub = hub
-        self._verbs = verbs
-        self._recipes = recipes
-        self._profiles = profiles
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._home = parts.home
+        self._store = parts.store
+        self._hub = parts.hub
 
     def _told(self, job: Job) -> job_pb2.Job:
         return job_to_proto(job, self._store.revision)
 
     async def SubmitJob(self, request: job_pb2.SubmitJobRequest, context: Any) -> job_pb2.SubmitJobResponse:
-        asked = Request(
-            name=request.name,
-            recipe=request.spec.recipe,
-            data=request.spec.data,
-            settings=_plain(request.spec.settings),
-            # Where a profile comes from is the daemon's to say.
-            profile={field.name: value for field, value in request.spec.profile.ListFields() if field.name != "origin"},
-            priority=request.spec.priority,
-            retries=request.spec.retries if request.spec.HasField("retries") else None,
-            from_checkpoint=request.spec.from_checkpoint,
-            request_id=request.request_id,
-            purpose="tune" if request.spec.purpose == job_pb2.PURPOSE_TUNE else "train",
-            file=given_file(request.spec.recipe_file) if request.spec.HasField("recipe_file") else None,
-        )
-        seed = self._verbs.find_seed(asked.from_checkpoint)
-        submission = await check(asked, seed, self._recipes, self._home.data, self._profiles)
-        job = await self._verbs.submit(submission, request.request_id, validate_only=request.validate_only)
+        job = await submit(self._parts, _asked(request), validate_only=request.validate_only)
         return job_pb2.SubmitJobResponse(job=self._told(job))
 
     async def GetJob(self, request: job_pb2.GetJobRequest, context: Any) -> job_pb2.GetJobResponse:
-        return job_pb2.GetJobResponse(job=self._told(self._verbs.find(request.job)))
+        return job_pb2.GetJobResponse(job=self._told(find_job(self._parts, request.job)))
 
     async def ListJobs(self, request: job_pb2.ListJobsRequest, context: Any) -> job_pb2.ListJobsResponse:
         size = page_size(request.page_size)
@@ -75,26 +57,26 @@ class JobService(job_pb2_grpc.JobServiceServicer):
         return job_pb2.ListJobsResponse(jobs=map(self._told, jobs[:size]), next_page_token=token)
 
     async def PauseJob(self, request: job_pb2.PauseJobRequest, context: Any) -> job_pb2.PauseJobResponse:
-        job = self._verbs.pause(self._verbs.find(request.job), hold=request.hold)
+        job = pause(self._parts, find_job(self._parts, request.job), hold=request.hold)
         return job_pb2.PauseJobResponse(job=self._told(job))
 
     async def ResumeJob(self, request: job_pb2.ResumeJobRequest, context: Any) -> job_pb2.ResumeJobResponse:
-        return job_pb2.ResumeJobResponse(job=self._told(self._verbs.resume(self._verbs.find(request.job))))
+        return job_pb2.ResumeJobResponse(job=self._told(resume(self._parts, find_job(self._parts, request.job))))
 
     async def CancelJob(self, request: job_pb2.CancelJobRequest, context: Any) -> job_pb2.CancelJobResponse:
-        return job_pb2.CancelJobResponse(job=self._told(self._verbs.cancel(self._verbs.find(request.job))))
+        return job_pb2.CancelJobResponse(job=self._told(cancel(self._parts, find_job(self._parts, request.job))))
 
     async def RetryJob(self, request: job_pb2.RetryJobRequest, context: Any) -> job_pb2.RetryJobResponse:
-        return job_pb2.RetryJobResponse(job=self._told(self._verbs.retry(self._verbs.find(request.job))))
+        return job_pb2.RetryJobResponse(job=self._told(retry(self._parts, find_job(self._parts, request.job))))
 
     async def DeleteJob(self, request: job_pb2.DeleteJobRequest, context: Any) -> job_pb2.DeleteJobResponse:
-        self._verbs.delete(self._verbs.find(request.job))
+        delete(self._parts, find_job(self._parts, request.job))
         return job_pb2.DeleteJobResponse()
 
     async def ReadJobLog(
         self, request: job_pb2.ReadJobLogRequest, context: Any
     ) -> AsyncIterator[job_pb2.ReadJobLogResponse]:
-        job = self._verbs.find(request.job)
+        job = find_job(self._parts, request.job)
         path = log_path(self._home.job(job.id))
         offset = min(request.offset, 2**62)  # what no file has, and every seek takes
         while True:
@@ -111,6 +93,23 @@ class JobService(job_pb2_grpc.JobServiceServicer):
                 raise M1Error(Reason.SHUTTING_DOWN, "the daemon stops", "read on from the last offset when it is back")
             else:
                 await self._hub.wait(_LOG_POLL_S)
+
+
+def _asked(request: job_pb2.SubmitJobRequest) -> Request:
+    spec = request.spec
+    return Request(
+        name=request.name,
+        request_id=request.request_id,
+        recipe=spec.recipe,
+        upload=recipe_upload(spec.recipe_file) if spec.HasField("recipe_file") else None,
+        tuning=spec.purpose == job_pb2.PURPOSE_TUNE,
+        data=spec.data,
+        settings=_plain(spec.settings),
+        profile=asked_profile(spec.profile),
+        priority=spec.priority,
+        retries=spec.retries if spec.HasField("retries") else None,
+        from_checkpoint=spec.from_checkpoint,
+    )
 
 
 def _read(path: Path, offset: int) -> bytes:

@@ -6,43 +6,41 @@ from dataclasses import asdict
 from typing import Any
 
 from m1.errors import M1Error, Reason, nearest
+from m1.limits import MOST_POINTS, POINTS
 from m1.v1 import metric_pb2, metric_pb2_grpc
 
-from m1d.store import Store
-from m1d.verbs.verbs import Verbs
-
-_DEFAULT_POINTS = 1000
-_MOST_POINTS = 10_000
+from m1d.verbs.find import find_job
+from m1d.verbs.parts import Parts
 
 
 class MetricService(metric_pb2_grpc.MetricServiceServicer):
     """See proto/m1/v1/metric.proto."""
 
-    def __init__(self, store: Store, verbs: Verbs) -> None:
-        self._store = store
-        self._verbs = verbs
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._store = parts.store
 
     async def ListMetricNames(
         self, request: metric_pb2.ListMetricNamesRequest, context: Any
     ) -> metric_pb2.ListMetricNamesResponse:
-        job = self._verbs.find(request.job)
+        job = find_job(self._parts, request.job)
         return metric_pb2.ListMetricNamesResponse(names=self._store.metric_names(job.number))
 
     async def GetMetricSeries(
         self, request: metric_pb2.GetMetricSeriesRequest, context: Any
     ) -> metric_pb2.GetMetricSeriesResponse:
-        if request.max_points > _MOST_POINTS:
+        if request.max_points > MOST_POINTS:
             raise M1Error(
                 Reason.INVALID_ARGUMENT,
                 f"max_points={request.max_points} is out of bounds",
-                f"at most {_MOST_POINTS} are allowed",
+                f"at most {MOST_POINTS} are allowed",
                 field="max_points",
                 value=str(request.max_points),
             )
-        job = self._verbs.find(request.job)
+        job = find_job(self._parts, request.job)
         first = request.first_step if request.HasField("first_step") else 0
         last = request.last_step if request.HasField("last_step") else 2**62
-        buckets = self._store.series(job.number, request.name, first, last, request.max_points or _DEFAULT_POINTS)
+        buckets = self._store.series(job.number, request.name, first, last, request.max_points or POINTS)
         if buckets is None:
             raise M1Error(
                 Reason.METRIC_NOT_FOUND,

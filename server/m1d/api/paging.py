@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from m1.errors import M1Error, Reason
-
-_DEFAULT_SIZE = 100
-_LARGEST_SIZE = 1000
+from m1.limits import MOST_PAGE, PAGE
 
 
 def page_size(asked: int) -> int:
@@ -14,15 +12,15 @@ def page_size(asked: int) -> int:
     Raises:
         M1Error: INVALID_ARGUMENT.
     """
-    if asked > _LARGEST_SIZE:
+    if asked > MOST_PAGE:
         raise M1Error(
             Reason.INVALID_ARGUMENT,
             f"page_size={asked} is out of bounds",
-            f"at most {_LARGEST_SIZE} are allowed",
+            f"at most {MOST_PAGE} are allowed",
             field="page_size",
             value=str(asked),
         )
-    return asked or _DEFAULT_SIZE
+    return asked or PAGE
 
 
 def make_token(kind: str, below: int) -> str:

@@ -14,10 +14,11 @@ from m1.errors import M1Error, Reason, nearest
 from m1.paths import Home
 from m1.settings import resolve
 
+from m1d.jobs.names import check_name
 from m1d.jobs.states import FINAL, JobState
-from m1d.processes.process import Tool, training_environment
+from m1d.processes.tool import Tool
+from m1d.processes.training import training_environment
 from m1d.store import Store
-from m1d.verbs.submission import check_name
 
 # One file for standard error each, however many are read at a time.
 _numbers = itertools.count(1)
@@ -47,7 +48,7 @@ def delete(home: Home, store: Store, name: str) -> int:
         message = f'the data set "{name}" is not in the cache'
         raise M1Error(Reason.DATASET_NOT_FOUND, message, nearest(name, known), field="name", value=name)
     for job in store.jobs(set(JobState) - FINAL):
-        if job.data == name:
+        if job.spec.data == name:
             message = f'the data set "{name}" cannot be deleted while {job.id} ({job.name}) is {job.state.value}'
             hint = f"m1ctl cancel {job.name} ends it first"
             raise M1Error(Reason.WRONG_STATE, message, hint, field="name", value=name)

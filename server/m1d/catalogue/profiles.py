@@ -21,9 +21,9 @@ from urllib.parse import quote
 
 from m1 import typed
 from m1.durable import replace_file
-from m1.jobdir import Profile
 from m1.journal import Finding, Findings
 from m1.power import power_source
+from m1.profile import Chosen, Profile, Source
 
 from m1d.jobs.job import Job
 from m1d.machine.topology import Topology, default_threads
@@ -65,10 +65,21 @@ class Profiles:
         self._conditions = conditions
         self._topology = topology
 
+    @property
+    def cores(self) -> int:
+        """The cores that this process may use, as the system counts them: threads of them, too."""
+        return sum(kind.logical_cores for kind in self._topology.core_kinds)
+
     def untuned(self, *, bfloat16: bool = False) -> Profile:
         """The CPU's fastest cores, one operator at a time; in bfloat16 if that is meant and the processor has it."""
         dtype = "bfloat16" if bfloat16 and self._topology.bfloat16 else "float32"
-        return Profile(threads=default_threads(self._topology), dtype=dtype, origin=UNTUNED)
+        threads = min(default_threads(self._topology), self.cores)
+        return self.following_the_processor(Profile(threads=threads, dtype=dtype, origin=UNTUNED))
+
+    def following_the_processor(self, profile: Profile) -> Profile:
+        """Have the optimizer compute in float32 on a processor that emulates bfloat16."""
+        emulates = profile.device == "cpu" and not self._topology.bfloat16
+        return replace(profile, optimizer_dtype="float32") if emulates else profile
 
     def keep(self, job: Job, found: Findings, time: float) -> None:
         """Store what a tuning found, durably; the same again changes nothing.
@@ -81,10 +92,10 @@ class Profiles:
         conditions = {**found.conditions, "machine": self._machine}
         tuned = Tuned(job.id, time, replace(found.profile, origin=""), conditions, found.findings)
         self._directory.mkdir(mode=0o700, exist_ok=True)
-        sha256 = job.recipe_file.sha256 if job.recipe_file else ""
-        replace_file(self._path(job.recipe, sha256), json.dumps(asdict(tuned), indent=1).encode(), durable=True)
+        sha256 = job.spec.recipe_file.sha256 if job.spec.recipe_file else ""
+        replace_file(self._path(job.spec.recipe, sha256), json.dumps(asdict(tuned), indent=1).encode(), durable=True)
 
-    def default(self, recipe: str, file_sha256: str = "", device: str = "", *, bfloat16: bool = False) -> Profile:
+    def default(self, recipe: str, file_sha256: str = "", device: str = "", *, bfloat16: bool = False) -> Chosen:
         """The profile of a job that asks for nothing, or for no more than a device.
 
         Args:
@@ -96,20 +107,23 @@ class Profiles:
         path, untuned = self._path(recipe, file_sha256), self.untuned(bfloat16=bfloat16)
         tuned = self._read(path)
         if tuned is None:
-            if aside := _set_aside(path).exists():
-                why = f'tune again: "{_set_aside(path)}" could not be read'
-            return replace(untuned, origin=f"{UNTUNED}; {why}") if aside else untuned
+            aside = _set_aside(path)
+            return self._chosen(untuned, [f'"{aside}" could not be read'] if aside.exists() else [])
         if tuned.conditions.get("machine") != self._machine:
             was = tuned.conditions.get("machine", "unknown")
-            return replace(untuned, origin=f"{UNTUNED}; tune again: the machine was {was}, is {self._machine}")
+            return self._chosen(untuned, [f"the machine was {was}, is {self._machine}"])
         if device not in {"", tuned.profile.device}:
-            return untuned
+            return self._chosen(untuned, [])
         now = self._conditions()
         changed = [
             f"{k} was {was}, is {now[k]}" for k, was in sorted(tuned.conditions.items()) if now.get(k, was) != was
         ]
-        again = f"; tune again: {'; '.join(changed)}" if changed else ""
-        return replace(tuned.profile, origin=tuned.words + again)
+        profile = self.following_the_processor(replace(tuned.profile, origin=tuned.words))
+        return self._chosen(profile, changed, "tuned")
+
+    def _chosen(self, profile: Profile, stale: Sequence[str], source: Source = "default") -> Chosen:
+        again = f"; tune again: {'; '.join(stale)}" if stale else ""
+        return Chosen(replace(profile, origin=profile.origin + again), source, stale)
 
     def _read(self, path: Path) -> Tuned | None:
         try:

@@ -12,6 +12,7 @@ import hashlib
 import importlib.util
 import json
 import logging
+import os
 import signal
 import sys
 import tempfile
@@ -20,13 +21,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from m1.columns import Need, needs_from_json
 from m1.durable import replace_file
 from m1.errors import M1Error, Reason, nearest
 from m1.installed import InstalledRecipe, installed_recipes
+from m1.metrics import Metric
 from m1.settings import Setting
+from m1.spec import JobKind
 
-from m1d.jobs.recipe_file import GivenFile, check_file
-from m1d.processes.process import Tool, training_environment
+from m1d.jobs.recipe_file import RecipeUpload, check_file
+from m1d.processes.tool import Tool
+from m1d.processes.training import training_environment
 
 # How long foreign code may take to be described; importing torch is most of it, on a machine that is busy.
 LIMIT_S = 60.0
@@ -38,7 +43,18 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Recipe:
+class UseInfo:
+    """Something that can be done with what a recipe has trained."""
+
+    name: str
+    summary: str
+    options: Sequence[Setting]
+    inputs: str
+    """What it takes: "files", or nothing."""
+
+
+@dataclass(frozen=True)
+class RecipeInfo:
     """A recipe, as data."""
 
     name: str
@@ -51,6 +67,18 @@ class Recipe:
     """It trains nothing and takes no data; its result is findings."""
     package: str = ""
     """The installed package that offers it; empty for one of m1d's own."""
+    needs: Sequence[Need] = ()
+    """The columns of data that it learns from; none where it takes no data, or reads its data itself."""
+    metrics: Sequence[Metric] = ()
+    sample_unit: str = ""
+    reads_data: bool = False
+    """It reads its data itself, whatever their form."""
+    uses: Sequence[UseInfo] = ()
+
+    @property
+    def kind(self) -> JobKind:
+        """What a job of it is, unless it is tuned."""
+        return "measurement" if self.measures else "training"
 
 
 class Recipes:
@@ -60,12 +88,12 @@ class Recipes:
         """Cache in a directory that exists."""
         self._cache = cache
         self._limit_s = limit_s
-        self._known: dict[str, Recipe] | None = None
-        self._checked: dict[tuple[str, str, str, str], Recipe] = {}
+        self._known: dict[str, RecipeInfo] | None = None
+        self._checked: dict[tuple[str, str, str, str, str], RecipeInfo] = {}
         self._describing = asyncio.Lock()
         self._checks = asyncio.Semaphore(_MOST_CHECKS)
 
-    async def all(self) -> list[Recipe]:
+    async def all(self) -> list[RecipeInfo]:
         """By name.
 
         Raises:
@@ -76,7 +104,7 @@ class Recipes:
                 self._known = {recipe.name: recipe for recipe in await self._describe()}
         return [self._known[name] for name in sorted(self._known)]
 
-    async def get(self, name: str) -> Recipe:
+    async def get(self, name: str) -> RecipeInfo:
         """The recipe of a name.
 
         Raises:
@@ -93,32 +121,36 @@ class Recipes:
             )
         return known[name]
 
-    async def of_file(self, file: GivenFile, settings: Mapping[str, object]) -> Recipe:
+    async def of_file(self, file: RecipeUpload, settings: Mapping[str, object], data: str = "") -> RecipeInfo:
         """The recipe in a user's file, which has trained its first step with these settings.
+
+        `data` is what one that reads its data itself is tried with, where it is a path that exists.
 
         Raises:
             M1Error: BAD_RECIPE, INVALID_SETTING, INVALID_ARGUMENT or TOO_LARGE.
         """
         check_file(file)
         given = json.dumps(settings)
-        key = (file.sha256, file.name, file.class_name, given)
+        path = data if os.path.isabs(data) and os.path.exists(data) else ""
+        key = (file.sha256, file.name, file.class_name, given, path)
         if key not in self._checked:
             async with self._checks:
-                recipe = self._checked.get(key) or _recipe(await self._check(file, given))
+                recipe = self._checked.get(key) or _recipe(await self._check(file, given, path))
             if len(self._checked) >= _MOST_CHECKED_FILES:
                 self._checked.clear()
             self._checked[key] = recipe
         return self._checked[key]
 
-    async def _check(self, file: GivenFile, settings: str) -> Mapping[str, Any]:
+    async def _check(self, file: RecipeUpload, settings: str, data: str) -> Mapping[str, Any]:
         with tempfile.TemporaryDirectory(prefix="check-", dir=self._cache, ignore_cleanup_errors=True) as directory:
             path, given = Path(directory, file.name), Path(directory, "settings.json")
             path.write_bytes(file.content)
             given.write_text(settings)
             arguments = ["describe", "--file", str(path), "--class", file.class_name, "--settings", str(given)]
+            arguments += ["--data", data] if data else []
             return await self._ask(arguments, file.name, Path(directory, "errors"))
 
-    async def _describe(self) -> list[Recipe]:
+    async def _describe(self) -> list[RecipeInfo]:
         installed = installed_recipes()
         cached = self._cache / f"recipes-{_fingerprint(installed)}.json"
         try:
@@ -194,20 +226,31 @@ def _ending(status: int) -> str:
     return signal.Signals(-status).name if status < 0 else f"exit status {status}"
 
 
-def _parse(document: bytes) -> list[Recipe]:
+def _parse(document: bytes) -> list[RecipeInfo]:
     return [_recipe(data) for data in json.loads(document)["recipes"]]
 
 
-def _recipe(data: Mapping[str, Any]) -> Recipe:
-    return Recipe(
-        data["name"],
-        data["summary"],
-        data["default_data"],
-        tuple(Setting.from_json(setting) for setting in data["settings"]),
-        data["bfloat16"],
-        data["measures"],
-        data["package"],
+def _recipe(data: Mapping[str, Any]) -> RecipeInfo:
+    measures = bool(data["measures"])
+    return RecipeInfo(
+        name=data["name"],
+        summary=data["summary"],
+        default_data=data["default_data"],
+        settings=tuple(Setting.from_json(setting) for setting in data["settings"]),
+        bfloat16=data["bfloat16"],
+        measures=measures,
+        package=data["package"],
+        needs=() if measures else needs_from_json(data["needs"]),
+        metrics=() if measures else tuple(Metric.from_json(metric) for metric in data["metrics"]),
+        sample_unit="" if measures else data["sample_unit"],
+        reads_data=data["reads_data"],
+        uses=tuple(_use(use) for use in data["uses"]),
     )
+
+
+def _use(data: Mapping[str, Any]) -> UseInfo:
+    options = tuple(Setting.from_json(option) for option in data["options"])
+    return UseInfo(data["name"], data["summary"], options, data["inputs"])
 
 
 def _fingerprint(installed: Sequence[InstalledRecipe]) -> str:

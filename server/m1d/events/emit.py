@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from m1.jobdir import Want
 from m1.v1 import event_pb2, job_pb2
 
 from m1d.events.translate import KIND_OF_PAYLOAD, job_to_proto, state_to_proto, timestamp
-from m1d.jobs.job import Job
+from m1d.jobs.job import Job, JobError
 from m1d.jobs.states import JobState
 from m1d.store import Transaction
 
@@ -23,13 +24,22 @@ def notice(tx: Transaction, job: Job, now: float, severity: event_pb2.Severity, 
     emit(tx, job, now, notice_raised=event_pb2.NoticeRaised(severity=severity, message=message))
 
 
-def change_state(tx: Transaction, job: Job, state: JobState, reason: str, now: float, **changes: Any) -> Job:
-    """Move a job to another state, with its reason, and tell of it.
+def change_state(
+    tx: Transaction,
+    job: Job,
+    state: JobState,
+    reason: str,
+    now: float,
+    *,
+    want: Want | None = None,
+    error: JobError | None = None,
+) -> Job:
+    """Move a job to another state, with its reason, store it with all that is new of it, and tell of it.
 
     Raises:
         IllegalTransitionError: the table of transitions does not have it.
     """
-    after = job.moved(state, reason, now, **changes)
+    after = job.moved(state, reason, now, want=want, error=error)
     tx.update_job(after)
     tell_state(tx, after, now, state_to_proto(job.state))
     return after

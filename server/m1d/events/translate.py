@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Any
 
 from google.protobuf import struct_pb2, timestamp_pb2
-from m1.jobdir import Profile, RecipeFile
-from m1.journal import Finding
-from m1.v1 import checkpoint_pb2, event_pb2, job_pb2, system_pb2
+from m1.journal import Finding, Result
+from m1.metrics import Metric
+from m1.profile import DECLARED
+from m1.spec import JobKind, JobSpec, RecipeFile
+from m1.v1 import checkpoint_pb2, event_pb2, job_pb2, result_pb2, system_pb2
 
 from m1d.jobs.job import Checkpoint, Job, Progress
-from m1d.jobs.recipe_file import GivenFile
+from m1d.jobs.recipe_file import RecipeUpload
 from m1d.jobs.states import JobState
 from m1d.machine.stats import Stats
 
@@ -19,6 +22,7 @@ LOSSLESS_KINDS = (
     event_pb2.EVENT_KIND_STATE,
     event_pb2.EVENT_KIND_CHECKPOINT,
     event_pb2.EVENT_KIND_NOTICE,
+    event_pb2.EVENT_KIND_RESULT,
 )
 STORED_KINDS = (*LOSSLESS_KINDS, event_pb2.EVENT_KIND_PROGRESS, event_pb2.EVENT_KIND_METRICS)
 
@@ -30,8 +34,20 @@ KIND_OF_PAYLOAD: dict[str, event_pb2.EventKind] = {
     "checkpoint_created": event_pb2.EVENT_KIND_CHECKPOINT,
     "checkpoint_deleted": event_pb2.EVENT_KIND_CHECKPOINT,
     "notice_raised": event_pb2.EVENT_KIND_NOTICE,
+    "result_stored": event_pb2.EVENT_KIND_RESULT,
 }
 
+_BETTER = {
+    "more": job_pb2.BETTER_MORE,
+    "less": job_pb2.BETTER_LESS,
+    "": job_pb2.BETTER_UNSPECIFIED,
+}
+_SOURCES = {
+    "default": job_pb2.PROFILE_SOURCE_DEFAULT,
+    "tuned": job_pb2.PROFILE_SOURCE_TUNED,
+    "parent": job_pb2.PROFILE_SOURCE_PARENT,
+    "": job_pb2.PROFILE_SOURCE_UNSPECIFIED,
+}
 _STATES = {state: getattr(job_pb2, f"JOB_STATE_{state.value}") for state in JobState}
 _TIME_FIELDS = {
     JobState.QUEUED: "queue_time",
@@ -67,19 +83,40 @@ def state_from_proto(state: job_pb2.JobState) -> JobState | None:
         return None
 
 
-def profile_to_proto(profile: Profile) -> job_pb2.Profile:
-    """Field by field."""
+def kind_to_proto(kind: JobKind) -> job_pb2.JobKind:
+    """A "tuning" is JOB_KIND_TUNING."""
+    value: job_pb2.JobKind = getattr(job_pb2, f"JOB_KIND_{kind.upper()}")
+    return value
+
+
+def metric_to_proto(metric: Metric) -> job_pb2.MetricInfo:
+    """A metric's declaration."""
+    return job_pb2.MetricInfo(key=metric.key, unit=metric.unit, better=_BETTER[metric.better], summary=metric.summary)
+
+
+def profile_to_proto(spec: JobSpec) -> job_pb2.Profile:
+    """A job's profile, with where it comes from."""
+    fields: dict[str, Any] = {name: getattr(spec.profile, name) for name in DECLARED}
     return job_pb2.Profile(
-        device=profile.device,
-        threads=profile.threads,
-        interop_threads=profile.interop_threads,
-        dtype=profile.dtype,
-        memory_format=profile.memory_format,
-        compile=profile.compile,
-        nnpack=profile.nnpack,
-        fused=profile.fused,
-        prefetch=profile.prefetch,
-        origin=profile.origin,
+        **fields, origin=spec.profile.origin, source=_SOURCES[spec.profile_source], stale=spec.profile_stale
+    )
+
+
+def asked_profile(profile: job_pb2.Profile) -> dict[str, object]:
+    """The fields that were set; where a profile comes from is the daemon's to say."""
+    return {field.name: value for field, value in profile.ListFields() if field.name in DECLARED}
+
+
+def result_to_proto(result: Result) -> result_pb2.Result:
+    """A result, without its content."""
+    return result_pb2.Result(
+        name=result.name,
+        kind=getattr(result_pb2, f"RESULT_KIND_{result.form.upper()}"),
+        title=result.title,
+        step=result.step,
+        size_bytes=result.size_bytes,
+        create_time=timestamp(result.time),
+        truncated=result.truncated,
     )
 
 
@@ -93,9 +130,9 @@ def recipe_file_to_proto(file: RecipeFile) -> job_pb2.RecipeFile:
     return job_pb2.RecipeFile(name=file.name, class_name=file.class_name, sha256=file.sha256)
 
 
-def given_file(file: job_pb2.RecipeFile) -> GivenFile:
+def recipe_upload(file: job_pb2.RecipeFile) -> RecipeUpload:
     """As it was sent; the hash is ours to say."""
-    return GivenFile(file.name, file.class_name, file.content)
+    return RecipeUpload(file.name, file.class_name, file.content)
 
 
 def progress_to_proto(progress: Progress) -> job_pb2.Progress:
@@ -111,31 +148,40 @@ def progress_to_proto(progress: Progress) -> job_pb2.Progress:
     )
 
 
+def spec_to_proto(spec: JobSpec) -> job_pb2.JobSpec:
+    """A job's specification."""
+    settings = struct_pb2.Struct()
+    settings.update(dict(spec.settings))
+    return job_pb2.JobSpec(
+        recipe=spec.recipe,
+        data=spec.data,
+        settings=settings,
+        priority=spec.priority,
+        profile=profile_to_proto(spec),
+        retries=spec.retries,
+        from_checkpoint=spec.from_checkpoint,
+        recipe_file=recipe_file_to_proto(spec.recipe_file) if spec.recipe_file else None,
+        purpose=job_pb2.PURPOSE_TUNE if spec.kind == "tuning" else job_pb2.PURPOSE_UNSPECIFIED,
+    )
+
+
 def job_to_proto(job: Job, revision: int) -> job_pb2.Job:
     """A job as of a revision; without an id when it is not stored yet (number 0)."""
-    settings = struct_pb2.Struct()
-    settings.update(dict(job.settings))
+    process = job.attempt.process
     message = job_pb2.Job(
         id=job.id if job.number else "",
         name=job.name,
         state=state_to_proto(job.state),
         reason=job.reason,
-        spec=job_pb2.JobSpec(
-            recipe=job.recipe,
-            data=job.data,
-            settings=settings,
-            priority=job.priority,
-            profile=profile_to_proto(job.profile),
-            retries=job.retries,
-            from_checkpoint=job.from_checkpoint,
-            recipe_file=recipe_file_to_proto(job.recipe_file) if job.recipe_file else None,
-            purpose=job_pb2.PURPOSE_TUNE if job.purpose == "tune" else job_pb2.PURPOSE_UNSPECIFIED,
-        ),
+        spec=spec_to_proto(job.spec),
+        kind=kind_to_proto(job.kind),
+        metrics=map(metric_to_proto, job.spec.metrics),
+        sample_unit=job.spec.sample_unit,
         progress=progress_to_proto(job.progress),
         latest_metrics=job.latest,
-        attempt=job.attempt,
+        attempt=job.attempt.number,
         revision=revision,
-        pid=job.process.pid if job.process else 0,
+        pid=process.pid if process else 0,
         failures=job.failures,
         approximate=job.approximate,
         findings=map(finding_to_proto, job.findings),

@@ -1,14 +1,17 @@
-"""A job as the daemon knows it: immutable data, changed only by making the next one."""
+"""A job as the daemon knows it: immutable data, changed only by making the next one.
+
+A job is its specification (m1.spec), its state, its newest attempt, what is wished of it, and what has come of it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
-from m1.jobdir import Desired, Profile, RecipeFile, Want
+from m1.jobdir import Desired, Want
 from m1.journal import Exited, Finding
-from m1.settings import Value
+from m1.spec import JobKind, JobSpec
 
 from m1d.jobs.states import ACTIVE, FINAL, JobState, check_transition
 
@@ -36,21 +39,12 @@ class JobError:
 
 
 @dataclass(frozen=True)
-class Report:
-    """The result on the test set; see m1.v1.ClassificationReport."""
-
-    classes: Sequence[str]
-    class_accuracy: Sequence[float]
-    confusion: Sequence[Sequence[int]]
-
-
-@dataclass(frozen=True)
 class Process:
     """The training process of the current attempt: the pair that a recycled pid cannot fake."""
 
     pid: int
     start_mark: str
-    """When it started, as the system counts it; see m1d.processes.process.start_mark."""
+    """When it started, as the system counts it; see m1d.processes.training.start_mark."""
 
 
 @dataclass(frozen=True)
@@ -74,64 +68,80 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
+class Attempt:
+    """One life of the training process for a job; the newest one."""
+
+    number: int = 0
+    """Counted from 1; 0: there was none yet."""
+    process: Process | None = None
+    """While the job holds the machine, and the process is known."""
+    journal_offset: int = 0
+    """The first byte of its journal that is not taken in yet."""
+    journal_damaged: bool = False
+    """Its journal has a wrong record, after which nothing is read."""
+    begun_at_step: int = 0
+    """Where it began."""
+    exited: Exited | None = None
+    """What it said last; None while it lives, and if it was killed."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is wished of a job, and has perhaps not been obeyed yet."""
+
+    want: Want = Want.RUN
+    checkpoint_request: int = 0
+    """The number of the newest checkpoint that was asked for."""
+    checkpoint_served: int = 0
+    """The number of the newest request that a durable checkpoint answers."""
+    parked: bool = False
+    """The daemon took it from the machine, and puts it back by itself when it returns."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Job:
-    """One training run, from submit to a final state. Times are in seconds since the epoch."""
+    """One job, from submit to a final state. Times are in seconds since the epoch.
+
+    Raises:
+        ValueError: it has a process without holding the machine, or an error without having failed.
+    """
 
     number: int
     name: str
-    recipe: str
-    data: str
-    settings: Mapping[str, Value]
-    profile: Profile
-    priority: int
+    spec: JobSpec
     position: int
     """Among the jobs of its priority: the smallest runs first."""
     create_time: float
     request_id: str | None = None
-    retries: int = 2
-    """How many attempts in a row may fail without progress."""
-    from_checkpoint: str = ""
-    """What it was to begin with, as it was named."""
-    seed: str = ""
+    parent_copy: str = ""
     """The directory, in the home's jobs/, that becomes its own before the first start; see m1d.jobs.parent."""
     state: JobState = JobState.QUEUED
     reason: str = ""
-    want: Want = Want.RUN
-    checkpoint_request: int = 0
-    """The number of the newest checkpoint that was asked for."""
-    parked: bool = False
-    """The daemon took it from the machine, and puts it back by itself when it returns."""
-    attempt: int = 0
-    journal_offset: int = 0
-    """The first byte of the current attempt's journal that is not taken in yet."""
-    journal_damaged: bool = False
-    """Its journal has a wrong record, after which nothing is read."""
-    checkpoint_served: int = 0
-    """The number of the newest request that a durable checkpoint answers."""
-    begun_at_step: int = 0
-    """Where the current attempt began."""
+    error: JobError | None = None
+    """While it is FAILED."""
+    attempt: Attempt = field(default_factory=Attempt)
+    wish: Wish = field(default_factory=Wish)
     failures: int = 0
     """Attempts in a row that failed without a checkpoint newer than the one they began with."""
-    approximate: Sequence[str] = ()
-    """What differed when it went on under other conditions, in words; empty: it is exact."""
     not_finite_step: int | None = None
     """The step at which an attempt last ended because a number was not finite."""
-    exited: Exited | None = None
-    """What the current attempt said last; None while it lives, and if it was killed."""
-    process: Process | None = None
+    approximate: Sequence[str] = ()
+    """What differed when it went on under other conditions, in words; empty: it is exact."""
     progress: Progress = field(default_factory=Progress)
     latest: Mapping[str, float] = field(default_factory=dict)
-    error: JobError | None = None
-    report: Report | None = None
+    """The last value of every metric."""
     findings: Sequence[Finding] = ()
-    """What it has measured so far."""
-    recipe_file: RecipeFile | None = None
-    """Where the recipe is the user's own."""
-    purpose: Literal["train", "tune"] = "train"
-    fixed: Sequence[str] = ()
-    """A tuning: the profile's fields that it leaves as they are."""
+    """What it has measured so far. Its results are files, which the store lists."""
     times: Mapping[str, float] = field(default_factory=dict)
     """When it last entered each state, by the state's word."""
+    from_0_1_0: Mapping[str, Any] = field(default_factory=dict)
+    """What m1d 0.1.0 said of it and this version says elsewhere; see m1.legacy."""
+
+    def __post_init__(self) -> None:
+        if self.attempt.process and not self.active:
+            raise ValueError(f"{self.id} is {self.state} and has a process")
+        if self.error and self.state != JobState.FAILED:
+            raise ValueError(f"{self.id} is {self.state} and has an error")
 
     @property
     def id(self) -> str:
@@ -139,38 +149,52 @@ class Job:
         return job_id(self.number)
 
     @property
-    def measures(self) -> bool:
-        """Whether it trains nothing that is kept: a measurement, or a tuning. What trains has a data set."""
-        return not self.data
+    def kind(self) -> JobKind:
+        """What it is, whatever its recipe."""
+        return self.spec.kind
 
     @property
     def active(self) -> bool:
-        """Whether it holds the machine."""
+        """It holds the machine."""
         return self.state in ACTIVE
 
     @property
     def final(self) -> bool:
-        """Whether it is over."""
+        """It is over."""
         return self.state in FINAL
 
     @property
     def desired(self) -> Desired:
         """What its training process shall do."""
-        return Desired(self.want, self.checkpoint_request)
+        return Desired(self.wish.want, self.wish.checkpoint_request)
 
-    def moved(self, state: JobState, reason: str, now: float, **changes: Any) -> Job:
-        """The job after a change of state, at `now`, with other changes that belong to it.
+    def moved(
+        self, state: JobState, reason: str, now: float, *, want: Want | None = None, error: JobError | None = None
+    ) -> Job:
+        """Make the job after a change of state, at `now`.
+
+        Args:
+            state: the new one.
+            reason: why, in words.
+            now: seconds since the epoch.
+            want: what is wished from now on; None: as it was, and to run once it does not hold the machine.
+            error: why it failed.
 
         Raises:
             IllegalTransitionError: the table does not have it.
         """
         check_transition(self.state, state)
-        if state not in ACTIVE:
-            changes = {"process": None, "want": Want.RUN} | changes
-        if state != JobState.FAILED:
-            changes = {"error": None} | changes
-        times = {**self.times, state.value: now}
-        return replace(self, state=state, reason=reason, times=times, **changes)
+        active = state in ACTIVE
+        kept = self.wish.want if active else Want.RUN
+        return replace(
+            self,
+            state=state,
+            reason=reason,
+            error=error,
+            attempt=self.attempt if active else replace(self.attempt, process=None),
+            wish=replace(self.wish, want=want or kept),
+            times={**self.times, state.value: now},
+        )
 
 
 def job_id(number: int) -> str:

@@ -1,34 +1,37 @@
-"""Beginning with a checkpoint of another job, or of another home.
+"""Beginning with a checkpoint of another job, or of another home: the parent.
 
-The files are copied when the job is submitted, before it is stored, to a directory of their own in `jobs/`; the job
+Its files are copied when the job is submitted, before it is stored, to a directory of their own in `jobs/`; the job
 remembers its name, and the supervisor moves it to the job's checkpoints before the first start. A copy that no job
 remembers is what a dead daemon left, and is removed.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from pathlib import Path
 
+from m1.checkpoint_state import MAX_STATE_BYTES, STATE_FILE, Origin, read_state
 from m1.durable import sync, sync_directory
 from m1.errors import M1Error, Reason
 from m1.failpoints import reach
-from m1.jobdir import Profile, checkpoint_path, checkpoints_path
+from m1.jobdir import checkpoint_path, checkpoints_path
 from m1.paths import Home
+from m1.profile import DECLARED
 from m1.settings import Value
-from m1.typed import LARGEST, parsed, record
 
-_SEED = ".seed-"
+COPY = ".seed-"
+"""What the name of a copy begins with; 0.1.0 called it so, and its queued jobs remember theirs."""
 _STEP = re.compile(r"step-(\d{8,})")
-_MAX_STATE_BYTES = 2**20
 
 
 @dataclass(frozen=True)
-class Seed:
+class Parent:
     """A checkpoint to begin with, by what it says of itself."""
 
     source: Path
@@ -37,72 +40,69 @@ class Seed:
     """Empty, like the others below, where the checkpoint does not say."""
     data: str
     settings: Mapping[str, object]
-    profile: Mapping[str, str | int]
+    profile: Mapping[str, Value]
 
 
-@dataclass(frozen=True)
-class _Origin:
-    """What a state says of the job that it was made for."""
-
-    recipe: str = ""
-    data: str = ""
-    settings: Mapping[str, Value | None] = field(default_factory=dict)
-    profile: Mapping[str, Value | None] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class _State:
-    """What is read of a state here."""
-
-    step: int
-    job: _Origin | None = None
-    """None in a checkpoint of the version before."""
-
-
-def read_seed(source: Path) -> Seed:
+def read_parent(source: Path) -> Parent:
     """What a checkpoint's directory says. Only the form is checked: the training process verifies every hash.
+
+    Reads a file: call it in a thread.
 
     Raises:
         M1Error: BAD_CHECKPOINT, or CHECKPOINT_NOT_FOUND.
     """
-    path = source / "state.json"
     try:
-        if path.stat().st_size > _MAX_STATE_BYTES:
-            raise _bad(source, "state.json is too large to be one")
-        state = record(_State, parsed(path.read_bytes()), LARGEST)
-        if state.step >= 10**9:
-            raise _bad(source, f"state.json: step={state.step}")
-        job = state.job or _Origin()
-        known = {f.name: type(getattr(Profile(), f.name)) for f in fields(Profile)}
-        profile = {k: v for k, v in job.profile.items() if isinstance(v, (str, int)) and type(v) is known.get(k)}
-        return Seed(source, state.step, job.recipe, job.data, job.settings, profile)
+        state = read_state(_content(source / STATE_FILE))
+        origin = state.job or Origin()
+        # A field that this version does not know, or of another kind, is not taken over.
+        profile = {k: v for k, v in origin.profile.items() if k in DECLARED and type(v) is type(DECLARED[k].default)}
+        known = {k: v for k, v in profile.items() if v is not None}
+        return Parent(source, state.step, origin.recipe, origin.data, origin.settings, known)
     except (FileNotFoundError, NotADirectoryError):
         raise M1Error(
             Reason.CHECKPOINT_NOT_FOUND,
-            f'"{source}" is not a checkpoint\'s directory (it has no state.json)',
+            f'"{source}" is not a checkpoint\'s directory (it has no {STATE_FILE})',
             "name a checkpoint that m1ctl checkpoints shows, or a directory that m1ctl download made",
             field="spec.from_checkpoint",
             value=str(source),
         ) from None
     except (OSError, ValueError) as error:
-        raise _bad(source, f"state.json: {error}") from error
+        raise _bad(source, f"{STATE_FILE}: {error}") from error
 
 
-def copy_checkpoint(home: Home, seed: Seed) -> str:
+def _content(path: Path) -> bytes:
+    """Read a plain file. What is none (a FIFO would wait for its writer) is not opened.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no plain file, or too large.
+    """
+    if not stat.S_ISREG(path.lstat().st_mode):
+        raise ValueError("it is not a plain file")
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # another one was put there meanwhile
+            raise ValueError("it is not a plain file")
+        content = file.read(MAX_STATE_BYTES + 1)
+    if len(content) > MAX_STATE_BYTES:
+        raise ValueError("it is too large to be one")
+    return content
+
+
+def copy_checkpoint(home: Home, parent: Parent) -> str:
     """Copy a checkpoint's files for a job to come; the name of the copy.
 
     Raises:
         M1Error: BAD_CHECKPOINT.
     """
-    name = f"{_SEED}{secrets.token_hex(8)}"
-    target = home.jobs / name / f"step-{seed.step:08d}"
+    name = f"{COPY}{secrets.token_hex(8)}"
+    target = home.jobs / name / f"step-{parent.step:08d}"
     try:
         target.mkdir(mode=0o700, parents=True)
-        reach("before.seed.copy")
-        for entry in sorted(seed.source.iterdir()):
-            if not entry.is_file() or entry.is_symlink():
-                raise _bad(seed.source, f'"{entry.name}" is not a plain file')
-            shutil.copyfile(entry, target / entry.name)
+        reach("before.parent.copy")
+        for entry in sorted(parent.source.iterdir()):
+            if not stat.S_ISREG(entry.lstat().st_mode):
+                raise _bad(parent.source, f'"{entry.name}" is not a plain file')
+            shutil.copyfile(entry, target / entry.name, follow_symlinks=False)
             with open(target / entry.name, "rb") as file:
                 sync(file.fileno())
         sync_directory(target)
@@ -110,10 +110,10 @@ def copy_checkpoint(home: Home, seed: Seed) -> str:
     except BaseException as error:
         remove_copy(home, name)
         if isinstance(error, OSError):
-            raise _bad(seed.source, str(error)) from error
+            raise _bad(parent.source, str(error)) from error
         raise
     sync_directory(home.jobs)
-    reach("after.seed.copy")
+    reach("after.parent.copy")
     return name
 
 
@@ -122,27 +122,27 @@ def remove_copy(home: Home, name: str) -> None:
     shutil.rmtree(home.jobs / name, ignore_errors=True)
 
 
-def move_in(home: Home, seed: str, directory: Path) -> None:
+def move_in(home: Home, parent_copy: str, directory: Path) -> None:
     """Make the copy the job's only checkpoint, if that has not been done yet."""
-    copy = home.jobs / seed
+    copy = home.jobs / parent_copy
     if not copy.exists():
         return
-    reach("before.seed.move")
+    reach("before.parent.move")
     checkpoints_path(directory).mkdir(mode=0o700, exist_ok=True)
     for entry in copy.iterdir():
         step = _STEP.fullmatch(entry.name)
         assert step is not None
         entry.rename(checkpoint_path(directory, int(step[1])))
     sync_directory(checkpoints_path(directory))
-    reach("within.seed.move")
+    reach("within.parent.move")
     copy.rmdir()
-    reach("after.seed.move")
+    reach("after.parent.move")
 
 
 def remove_strays(home: Home, remembered: Iterable[str]) -> None:
     """Remove the copies that no job remembers."""
     known = set(remembered)
-    for copy in home.jobs.glob(f"{_SEED}*"):
+    for copy in home.jobs.glob(f"{COPY}*"):
         if copy.name not in known:
             shutil.rmtree(copy)
 

@@ -14,15 +14,14 @@ from pathlib import Path
 
 from m1.durable import replace_file, sync_directory
 from m1.errors import M1Error, Reason, shortened
-from m1.jobdir import RecipeFile, recipe_path
+from m1.jobdir import recipe_path
+from m1.limits import RECIPE_FILE_BYTES, RECIPE_FILE_NAME_BYTES
 from m1.paths import Home
-
-LIMIT_BYTES = 2**20
-_LONGEST_NAME_BYTES = 128
+from m1.spec import RecipeFile
 
 
 @dataclass(frozen=True)
-class GivenFile:
+class RecipeUpload:
     """A recipe's file as it was sent."""
 
     name: str
@@ -40,7 +39,7 @@ class GivenFile:
         return RecipeFile(self.name, class_name, self.sha256)
 
 
-def check_file(file: GivenFile) -> None:
+def check_file(file: RecipeUpload) -> None:
     """Refuse what is no file of a recipe, before anything looks into it.
 
     Raises:
@@ -48,16 +47,16 @@ def check_file(file: GivenFile) -> None:
     """
     shown = shortened(file.name)
     plain = file.name.endswith(".py") and "/" not in file.name and file.name.isprintable()
-    if not plain or len(file.name.encode()) > _LONGEST_NAME_BYTES:
-        way_out = f'it takes a file\'s name without a folder, of at most {_LONGEST_NAME_BYTES} bytes: "mine.py"'
+    if not plain or len(file.name.encode()) > RECIPE_FILE_NAME_BYTES:
+        way_out = f'it takes a file\'s name without a folder, of at most {RECIPE_FILE_NAME_BYTES} bytes: "mine.py"'
         raise _refused("name", shown, f'the recipe file\'s name="{shown}" is not possible', way_out)
     if file.class_name and not file.class_name.isidentifier():
         shown = shortened(file.class_name)
         raise _refused("class_name", shown, f'"{shown}" is not the name of a class', f"write it as {file.name}:Class")
-    if len(file.content) > LIMIT_BYTES:
+    if len(file.content) > RECIPE_FILE_BYTES:
         message = f"{file.name} has {len(file.content)} bytes"
         raise M1Error(
-            Reason.TOO_LARGE, message, f"a recipe's file may have {LIMIT_BYTES}", field="spec.recipe_file.content"
+            Reason.TOO_LARGE, message, f"a recipe's file may have {RECIPE_FILE_BYTES}", field="spec.recipe_file.content"
         )
 
 

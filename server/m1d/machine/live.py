@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+from m1d.jobs.job import Job
 from m1d.machine.stats import Stats, StatsSampler
-from m1d.running.supervisor import Supervisor
 
 
 class LiveStats:
     """One sampler for all that watch. Used from the event loop's thread."""
 
-    def __init__(self, disk: Path, supervisor: Supervisor) -> None:
+    def __init__(self, disk: Path, active: Callable[[], Job | None]) -> None:
+        """`active` gives the job that holds the machine."""
         self._sampler = StatsSampler(disk, time.time)
-        self._supervisor = supervisor
+        self._active = active
         self._last: tuple[float, Stats] | None = None
 
     def sample(self, interval_s: float) -> Stats:
@@ -22,7 +24,8 @@ class LiveStats:
         now = time.monotonic()
         if self._last and now - self._last[0] < 0.9 * interval_s:
             return self._last[1]
-        job = self._supervisor.active()
-        stats = self._sampler.sample((job.id, job.process.pid) if job and job.process else None)
+        job = self._active()
+        process = job.attempt.process if job else None
+        stats = self._sampler.sample((job.id, process.pid) if job and process else None)
         self._last = (now, stats)
         return stats

@@ -10,16 +10,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from m1 import journal
+from m1 import journal, legacy
+from m1.errors import shortened
 from m1.failpoints import reach
+from m1.limits import MOST_RESULTS, RESULT_BYTES, RESULT_NAME
 from m1.v1 import event_pb2
 
 from m1d.events.emit import change_state, emit, notice
-from m1d.events.translate import checkpoint_to_proto, progress_to_proto
-from m1d.jobs.job import Checkpoint, Job, Report
+from m1d.events.translate import checkpoint_to_proto, progress_to_proto, result_to_proto
+from m1d.jobs.job import Checkpoint, Job
 from m1d.jobs.states import JobState
 from m1d.store import Store, Transaction
 
+# Of a result's sentences.
+_LONGEST_WORDS = 300
 _SEVERITIES = {
     "info": event_pb2.SEVERITY_INFO,
     "warning": event_pb2.SEVERITY_WARNING,
@@ -35,7 +39,7 @@ def ingest(store: Store, job: Job, entries: Sequence[journal.Entry]) -> Job:
     with store.transaction() as tx:
         for entry in entries:
             job = _apply(tx, job, entry.record, entry.time)
-        job = replace(job, journal_offset=entries[-1].next_offset)
+        job = replace(job, attempt=replace(job.attempt, journal_offset=entries[-1].next_offset))
         tx.update_job(job)
     reach("after.ingest")
     return job
@@ -75,16 +79,15 @@ def _apply(tx: Transaction, job: Job, record: journal.Record, now: float) -> Job
             notice(tx, job, now, _SEVERITIES[record.severity], record.message)
             return job
         case journal.Report():
-            report = Report(record.classes, record.class_accuracy, record.confusion)
-            return replace(job, report=report)
+            return replace(job, from_0_1_0=legacy.remembered(record))
         case journal.Result():
-            return job
+            return _result(tx, job, record, now)
         case journal.Findings():
             return replace(job, findings=record.findings)
         case journal.Exited():
-            return replace(job, exited=record)
+            return replace(job, attempt=replace(job.attempt, exited=record))
         case journal.Started():
-            return replace(job, begun_at_step=record.resumed_from_step or 0)
+            return replace(job, attempt=replace(job.attempt, begun_at_step=record.resumed_from_step or 0))
 
 
 def _progress(tx: Transaction, job: Job, now: float, **changes: int | str) -> Job:
@@ -111,7 +114,8 @@ def _plan(tx: Transaction, job: Job, record: journal.Plan, now: float) -> Job:
 
 def _metrics(tx: Transaction, job: Job, record: journal.Metrics, now: float) -> Job:
     tx.put_points(job.number, record.step, record.values)
-    told = event_pb2.MetricsRecorded(step=record.step, epoch=record.epoch, values=record.values)
+    of_step = legacy.of_step(list(record.values)) if record.of_step is None else record.of_step
+    told = event_pb2.MetricsRecorded(step=record.step, epoch=record.epoch, values=record.values, of_step=of_step)
     emit(tx, job, now, metrics_recorded=told)
     progress = replace(job.progress, step=record.step, epoch=record.epoch)
     return replace(job, progress=progress, latest={**job.latest, **record.values})
@@ -132,10 +136,31 @@ def _checkpoint(tx: Transaction, job: Job, record: journal.CheckpointWritten, no
         metrics=record.metrics,
         approximate=record.approximate,
     )
-    job = replace(job, checkpoint_served=max(job.checkpoint_served, record.request))
+    served = max(job.wish.checkpoint_served, record.request)
+    job = replace(job, wish=replace(job.wish, checkpoint_served=served))
     if checkpoint == known:  # said again: by an attempt that begins with it, or to answer a request
         return job
     tx.put_checkpoint(checkpoint)
     created = event_pb2.CheckpointCreated(checkpoint=checkpoint_to_proto(checkpoint))
     emit(tx, job, now, checkpoint_created=created)
+    return job
+
+
+def _result(tx: Transaction, job: Job, record: journal.Result, now: float) -> Job:
+    problem = ""
+    if not RESULT_NAME.fullmatch(record.name):
+        problem = "its name is not possible"
+    elif record.size_bytes > RESULT_BYTES:
+        problem = f"it has {record.size_bytes} bytes, and {RESULT_BYTES} are allowed"
+    elif not tx.has_room_for_result(job.number, record.name, MOST_RESULTS):
+        problem = f"a job has {MOST_RESULTS} results at most"
+    if problem:
+        told = f'the result "{shortened(record.name, 60)}" is not listed: {problem}'
+        notice(tx, job, now, event_pb2.SEVERITY_WARNING, told)
+        return job
+    bounded = replace(
+        record, title=shortened(record.title, _LONGEST_WORDS), truncated=shortened(record.truncated, _LONGEST_WORDS)
+    )
+    tx.put_result(job.number, bounded)
+    emit(tx, job, now, result_stored=event_pb2.ResultStored(result=result_to_proto(bounded)))
     return job

@@ -8,9 +8,8 @@ is not finite at the step where it was not finite before.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from m1.errors import Reason
 from m1.jobdir import Want
@@ -41,75 +40,100 @@ class Ending:
 
 
 @dataclass(frozen=True)
-class Move:
+class Transition:
     """A change of state that follows, and what changes with it."""
 
     state: JobState
     reason: str
-    changes: Mapping[str, Any] = field(default_factory=dict)
+    error: JobError | None = None
+    """Of one to FAILED."""
+    want: Want = Want.RUN
+    position: int | None = None
+    """Of one to QUEUED: where in the line."""
+    failures: int | None = None
+    """None: as they were."""
+    not_finite_step: int | None = None
+    """Where a number was not finite; goes with `failures`."""
+
+    def applied(self, job: Job) -> Job:
+        """Make the job with all that changes beside its state."""
+        if self.position is not None:
+            job = replace(job, position=self.position, wish=replace(job.wish, parked=False))
+        if self.failures is not None:
+            job = replace(job, failures=self.failures, not_finite_step=self.not_finite_step)
+        return job
 
 
-def settle(job: Job, ending: Ending, newest_step: int, head: int) -> Sequence[Move]:
-    """The moves, in order. `newest_step` is that of the newest checkpoint, `head` the first position of the line."""
-    moves = _moves(job, ending, newest_step, head)
-    if job.want == Want.HOLD and moves[-1].state == JobState.QUEUED:
+def settle(job: Job, ending: Ending, newest_step: int, head: int) -> Sequence[Transition]:
+    """Decide what follows, in order.
+
+    Args:
+        job: as it was when its process ended.
+        ending: how that was.
+        newest_step: of its newest checkpoint.
+        head: the first position of the line.
+    """
+    follow = _transitions(job, ending, newest_step, head)
+    if job.wish.want == Want.HOLD and follow[-1].state == JobState.QUEUED:
         # A job that somebody holds does not train by itself after its process has died.
-        held = replace(moves[-1], changes={**moves[-1].changes, "want": Want.HOLD})
-        return [*moves[:-1], held]
-    return moves
+        return [*follow[:-1], replace(follow[-1], want=Want.HOLD)]
+    return follow
 
 
-def _moves(job: Job, ending: Ending, newest_step: int, head: int) -> Sequence[Move]:
-    said = job.exited
+def _transitions(job: Job, ending: Ending, newest_step: int, head: int) -> Sequence[Transition]:
+    said = job.attempt.exited
     if said and said.outcome == "succeeded":
-        return [Move(JobState.SUCCEEDED, "trained to the end")]
-    if job.want == Want.STOP:
-        return [Move(JobState.CANCELLED, "cancelled")]
+        return [Transition(JobState.SUCCEEDED, "trained to the end")]
+    if job.wish.want == Want.STOP:
+        return [Transition(JobState.CANCELLED, "cancelled")]
     if said and said.outcome == "stopped":
-        return [Move(JobState.CANCELLED, "cancelled by hand")]
+        return [Transition(JobState.CANCELLED, "cancelled by hand")]
     if said and said.outcome == "yielded":
         return _yielded(job, head)
     return _failed(job, ending, newest_step, head)
 
 
-def _yielded(job: Job, head: int) -> Sequence[Move]:
+def _yielded(job: Job, head: int) -> Sequence[Transition]:
     if job.state == JobState.YIELDING:
-        return [Move(JobState.PAUSED, "parked: the daemon stopped" if job.parked else "paused")]
+        return [Transition(JobState.PAUSED, "parked: the daemon stopped" if job.wish.parked else "paused")]
     # Nobody asked through us: the process got SIGTERM, because the machine goes down or somebody typed kill.
     why = "its training process was asked to end (SIGTERM)"
-    return [Move(JobState.YIELDING, why), Move(JobState.PAUSED, why), _queued(why, head)]
+    return [
+        Transition(JobState.YIELDING, why),
+        Transition(JobState.PAUSED, why),
+        Transition(JobState.QUEUED, why, position=head),
+    ]
 
 
-def _failed(job: Job, ending: Ending, newest_step: int, head: int) -> Sequence[Move]:
-    error = _error(job, ending)
-    if job.state == JobState.YIELDING and not job.exited:
+def _failed(job: Job, ending: Ending, newest_step: int, head: int) -> Sequence[Transition]:
+    error, exited = _error(job, ending), job.attempt.exited
+    if job.state == JobState.YIELDING and not exited:
         why = f"paused, but {error.message}: it will go on from its newest checkpoint"
-        return [Move(JobState.PAUSED, why)]
-    if not job.exited and not ending.watched:
+        return [Transition(JobState.PAUSED, why)]
+    if not exited and not ending.watched:
         # It died with its daemon, or while none was there: a power cut is nobody's failure.
-        return [_queued(error.message, head)]
-    failures = 0 if newest_step > job.begun_at_step else job.failures + 1
-    not_finite = job.exited.step if job.exited and error.code == Reason.NOT_FINITE.value else None
+        return [Transition(JobState.QUEUED, error.message, position=head)]
+    failures = 0 if newest_step > job.attempt.begun_at_step else job.failures + 1
+    not_finite = exited.step if exited and error.code == Reason.NOT_FINITE.value else None
     again = not_finite is not None and not_finite == job.not_finite_step
-    if error.code not in _WORTH_ANOTHER_TRY or again or failures > job.retries:
-        return [Move(JobState.FAILED, error.message, {"error": error, "failures": failures})]
+    if error.code not in _WORTH_ANOTHER_TRY or again or failures > job.spec.retries:
+        before = job.not_finite_step
+        return [Transition(JobState.FAILED, error.message, error=error, failures=failures, not_finite_step=before)]
     counted = (
-        f"failure {failures} of at most {job.retries} in a row" if failures else "not counted: it had made progress"
+        f"failure {failures} of at most {job.spec.retries} in a row"
+        if failures
+        else "not counted: it had made progress"
     )
-    why = f"attempt {job.attempt} ended with {error.code} ({error.message}); {counted}"
-    moves = [_queued(why, head, failures=failures, not_finite_step=not_finite)]
+    why = f"attempt {job.attempt.number} ended with {error.code} ({error.message}); {counted}"
     if job.state == JobState.YIELDING:  # it could not write its checkpoint: it is not wanted to train now
-        return [Move(JobState.PAUSED, why, {"failures": failures})]
-    return moves
-
-
-def _queued(reason: str, head: int, **changes: Any) -> Move:
-    return Move(JobState.QUEUED, reason, {"position": head, "parked": False, **changes})
+        before = job.not_finite_step
+        return [Transition(JobState.PAUSED, why, failures=failures, not_finite_step=before)]
+    return [Transition(JobState.QUEUED, why, position=head, failures=failures, not_finite_step=not_finite)]
 
 
 def _error(job: Job, ending: Ending) -> JobError:
-    if job.exited:
-        return JobError(job.exited.code, job.exited.message, job.exited.hint)
+    if exited := job.attempt.exited:
+        return JobError(exited.code, exited.message, exited.hint)
     if ending.oom and ending.words == "killed by SIGKILL":
         return JobError(
             Reason.OUT_OF_MEMORY.value,

@@ -21,16 +21,17 @@ from pathlib import Path
 from m1 import journal
 from m1.errors import Reason
 from m1.failpoints import reach
-from m1.jobdir import Desired, Spec, Want, has_spec, spec_path, write_desired, write_spec
+from m1.jobdir import Desired, Want, has_spec, spec_path, write_desired, write_spec
 from m1.paths import Home
+from m1.spec import in_directory
 from m1.v1 import event_pb2
 
 from m1d.catalogue.profiles import Profiles
 from m1d.events.emit import change_state, notice
-from m1d.jobs.job import Job, JobError, Process
+from m1d.jobs.job import Attempt, Job, JobError, Process
 from m1d.jobs.parent import move_in
 from m1d.jobs.states import ACTIVE, JobState
-from m1d.processes import process
+from m1d.processes import training
 from m1d.running.ingest import ingest
 from m1d.running.settle import Ending, settle
 from m1d.store import Store
@@ -89,7 +90,7 @@ class Supervisor:
         Raises:
             OSError: the disk refuses; the next turn tries again.
         """
-        wish = (job.number, job.attempt, job.desired)
+        wish = (job.number, job.attempt.number, job.desired)
         if self._told == wish:
             return
         self._told = None
@@ -140,16 +141,17 @@ class Supervisor:
                 return False
             self._start(following)
             return True
-        alive = process.is_training(self._home.job(job.id))
+        alive = training.is_training(self._home.job(job.id))
         # In this order: what it wrote before it died is there when it is seen to be dead.
-        offset = job.journal_offset
+        offset = job.attempt.journal_offset
         job = self._take_in(job)
         if alive:
             job = self._acquaint(job)
             self.tell(job)
             self._enforce_stop(job)
-        elif job.journal_offset == offset:  # one turn takes in a part of a long journal; its last word comes last
-            ending = process.ending(job.process) if job.process else ""
+        elif job.attempt.journal_offset == offset:  # of a long journal one turn takes in a part
+            ended = job.attempt.process
+            ending = training.ending(ended) if ended else ""
             if ending is not None:
                 self._settle(job, ending)
         return True
@@ -160,9 +162,10 @@ class Supervisor:
         """Put right what an earlier daemon left: tell an adopted process the wish again, unpark what was parked."""
         job = self.active()
         if job:
-            if process.is_training(self._home.job(job.id)):
+            if training.is_training(self._home.job(job.id)):
                 reach("before.adopt")
-                _log.info("adopted %s (%s), process %s", job.id, job.name, job.process and job.process.pid)
+                adopted = job.attempt.process
+                _log.info("adopted %s (%s), process %s", job.id, job.name, adopted and adopted.pid)
                 self.tell(job)
                 reach("after.adopt")
             else:
@@ -172,23 +175,24 @@ class Supervisor:
     def _unpark(self) -> None:
         """Queue what a daemon parked to stop: this one is there."""
         for parked in self._store.jobs([JobState.PAUSED]):
-            if parked.parked:
-                back = {"position": self._store.head_position(parked.priority), "parked": False}
+            if parked.wish.parked:
+                head = self._store.head_position(parked.spec.priority)
+                back = replace(parked, position=head, wish=replace(parked.wish, parked=False))
                 with self._store.transaction() as tx:
-                    change_state(tx, parked, JobState.QUEUED, "the daemon is back", self._clock(), **back)
+                    change_state(tx, back, JobState.QUEUED, "the daemon is back", self._clock())
 
     def _start(self, job: Job) -> None:
-        fresh = {"attempt": job.attempt + 1, "journal_offset": 0, "journal_damaged": False, "exited": None}
+        attempt = Attempt(number=job.attempt.number + 1, begun_at_step=job.attempt.begun_at_step)
         with self._store.transaction() as tx:
-            job = change_state(tx, job, JobState.STARTING, "its turn", self._clock(), want=job.want, **fresh)
+            job = change_state(tx, replace(job, attempt=attempt), JobState.STARTING, "its turn", self._clock())
         self._kill_at = None
         self._started_here = job.number
-        self._oom_kills = process.oom_kills()
+        self._oom_kills = training.oom_kills()
         directory = self._home.job(job.id)
         try:
             self._prepare_directory(directory, job)
-            environment = process.training_environment(job.profile.threads)
-            started = process.start_training(directory, job.attempt, environment)
+            environment = training.training_environment(job.spec.profile.threads)
+            started = training.start_training(directory, attempt.number, environment)
         except OSError as error:
             _log.error("%s (%s) could not be started: %s", job.id, job.name, error)
             failure = JobError(Reason.PROCESS_DIED.value, f"the training process could not be started: {error}")
@@ -196,52 +200,46 @@ class Supervisor:
                 change_state(tx, job, JobState.FAILED, failure.message, self._clock(), error=failure)
             return
         with self._store.transaction() as tx:
-            tx.update_job(replace(job, process=started))
-        _log.info("started %s (%s), attempt %d, process %d", job.id, job.name, job.attempt, started.pid)
+            tx.update_job(replace(job, attempt=replace(attempt, process=started)))
+        _log.info("started %s (%s), attempt %d, process %d", job.id, job.name, attempt.number, started.pid)
 
     def _prepare_directory(self, directory: Path, job: Job) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        spec = Spec(
-            job_id=job.id,
-            recipe=job.recipe,
-            data=job.data,
-            data_root=str(self._home.data),
-            settings=job.settings,
-            profile=job.profile,
-            seeded=bool(job.seed),
-            recipe_file=job.recipe_file,
-            purpose=job.purpose,
-            fixed=job.fixed,
-        )
-        if not spec_path(directory).exists():
-            write_spec(directory, spec)
-        elif not has_spec(directory, spec):
-            write_spec(directory, spec)
+        self._put_spec(directory, job)
+        if job.parent_copy:
+            move_in(self._home, job.parent_copy, directory)
+        self.tell(job)
+
+    def _put_spec(self, directory: Path, job: Job) -> None:
+        """Write the spec where it is not there, or not the job's; of a home that was moved only the path differs."""
+        spec = in_directory(job.spec, job.id, str(self._home.data), has_parent=bool(job.parent_copy))
+        if has_spec(directory, spec):
+            return
+        changed = spec_path(directory).exists() and not has_spec(directory, spec, anywhere=True)
+        write_spec(directory, spec)
+        if changed:
             told = f'"{spec_path(directory)}" was not what the job was submitted with, and was written anew'
             with self._store.transaction() as tx:
                 notice(tx, job, self._clock(), event_pb2.SEVERITY_WARNING, told)
-        if job.seed:
-            move_in(self._home, job.seed, directory)
-        self.tell(job)
 
     # While it lives
 
     def _take_in(self, job: Job) -> Job:
         """Store what the journal has beyond the last record that was stored."""
-        if job.journal_damaged:
+        if job.attempt.journal_damaged:
             return job
-        path = journal.journal_path(self._home.job(job.id), job.attempt)
+        path = journal.journal_path(self._home.job(job.id), job.attempt.number)
         entries: list[journal.Entry] = []
         try:
             # The first record says whose it is: another one may have been put there while nobody looked.
-            attempt = (job.number, job.attempt)
+            attempt = (job.number, job.attempt.number)
             if self._journal != attempt and next(journal.read_journal(path, 0, limit_bytes=4096), None):
                 self._journal = attempt
-            for entry in journal.read_journal(path, job.journal_offset):
+            for entry in journal.read_journal(path, job.attempt.journal_offset):
                 entries.append(entry)  # noqa: PERF402 - what was read before the damage counts
         except journal.JournalDamagedError as damage:
             job = self._ingest(job, entries)
-            job = replace(job, journal_damaged=True)
+            job = replace(job, attempt=replace(job.attempt, journal_damaged=True))
             _log.error("%s", damage)
             with self._store.transaction() as tx:
                 notice(tx, job, self._clock(), event_pb2.SEVERITY_ERROR, str(damage))
@@ -251,52 +249,61 @@ class Supervisor:
 
     def _ingest(self, job: Job, entries: Sequence[journal.Entry]) -> Job:
         for entry in entries:
-            if job.purpose == "tune" and isinstance(entry.record, journal.Findings):
+            if job.kind == "tuning" and isinstance(entry.record, journal.Findings):
                 # First: whoever dies in between takes the record in, and keeps the same profile, again.
                 self._profiles.keep(job, entry.record, entry.time)
         return ingest(self._store, job, entries)
 
     def _acquaint(self, job: Job) -> Job:
         """Learn which process an attempt has, when the daemon that started it died before it had stored that."""
-        if job.process or job.journal_damaged:
+        if job.attempt.process or job.attempt.journal_damaged:
             return job
-        path = journal.journal_path(self._home.job(job.id), job.attempt)
+        path = journal.journal_path(self._home.job(job.id), job.attempt.number)
         first = next(journal.read_journal(path, 0), None)
         if first is None or not isinstance(first.record, journal.Started):
             return job
         with suppress(ProcessLookupError):
-            job = replace(job, process=Process(first.record.pid, process.start_mark(first.record.pid)))
+            found = Process(first.record.pid, training.start_mark(first.record.pid))
+            job = replace(job, attempt=replace(job.attempt, process=found))
             with self._store.transaction() as tx:
                 tx.update_job(job)
         return job
 
     def _enforce_stop(self, job: Job) -> None:
         """Kill a process that does not obey `stop`."""
-        if job.want != Want.STOP:
+        if job.wish.want != Want.STOP:
             return
         now = self._monotonic()
         if self._kill_at is None:
             self._kill_at = now + STOP_GRACE_S
-        elif now >= self._kill_at and job.process:
-            _log.warning("%s does not stop: killing process %d", job.id, job.process.pid)
-            process.kill(job.process)
+        elif now >= self._kill_at and (living := job.attempt.process):
+            _log.warning("%s does not stop: killing process %d", job.id, living.pid)
+            training.kill(living)
             self._kill_at = now + STOP_GRACE_S
 
     # When it is gone
 
     def _settle(self, job: Job, ending: str) -> None:
         """Move a job on whose training process has ended."""
-        oom = self._oom_kills is not None and self._oom_kills != process.oom_kills()
+        oom = self._oom_kills is not None and self._oom_kills != training.oom_kills()
         now = self._clock()
         reach("before.settle")
         with self._store.transaction() as tx:
-            for move in settle(
+            for following in settle(
                 job,
                 Ending(ending, watched=self._started_here == job.number, oom=oom),
                 newest_step=self._store.newest_step(job.number),
-                head=self._store.head_position(job.priority),
+                head=self._store.head_position(job.spec.priority),
             ):
-                job = change_state(tx, job, move.state, move.reason, now, **move.changes)
+                job = change_state(
+                    tx,
+                    following.applied(job),
+                    following.state,
+                    following.reason,
+                    now,
+                    want=following.want,
+                    error=following.error,
+                )
         reach("after.settle")
         _log.info("%s (%s) is %s: %s", job.id, job.name, job.state.value, job.reason)
         if self._may_start and not self._stopping:

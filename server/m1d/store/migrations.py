@@ -87,7 +87,18 @@ INSERT INTO summaries
     FROM points p GROUP BY series, step / 64;
 """
 
-STEPS = [_V1, _V2]
+# Results, of each name the newest one; and which events are of 0.1.0, which left some of what they say to be guessed.
+_V3 = """
+CREATE TABLE results (
+    job INTEGER NOT NULL REFERENCES jobs (number) ON DELETE CASCADE,
+    name TEXT NOT NULL,
+    body TEXT NOT NULL,
+    PRIMARY KEY (job, name)
+) WITHOUT ROWID;
+INSERT INTO meta SELECT 'revision_of_0_1_0', coalesce(max(revision), 0) FROM events;
+"""
+
+STEPS = [_V1, _V2, _V3]
 
 
 def check_version(connection: sqlite3.Connection, path: Path) -> int:

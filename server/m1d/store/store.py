@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from m1.failpoints import reach
+from m1.journal import Result
 from m1.v1 import event_pb2
 
 from m1d.jobs.job import Checkpoint, Job
@@ -29,6 +30,8 @@ from m1d.store.codec import (
     event_from_payload,
     job_from_row,
     job_to_row,
+    result_from_body,
+    result_to_body,
 )
 from m1d.store.metrics import Bucket, close_bucket, put_points, read_series
 from m1d.store.migrations import check_version, migrate
@@ -65,6 +68,9 @@ class Store:
         self.store_id: str = self._db.execute("SELECT value FROM meta WHERE key = 'store_id'").fetchone()[0]
         last = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
         self.revision: int = last[0] if last else 0
+        old = self._db.execute("SELECT value FROM meta WHERE key = 'revision_of_0_1_0'").fetchone()
+        # The last revision that 0.1.0 stored.
+        self._old_upto = int(old[0]) if old else 0
         self.on_commit: Callable[[Sequence[event_pb2.Event]], None] = lambda _events: None
         self._db.execute(f"PRAGMA busy_timeout = {round(BUSY_S * 1000)}")
 
@@ -147,10 +153,11 @@ class Store:
         rows = self._db.execute("SELECT name FROM jobs ORDER BY number DESC LIMIT ?", (limit,))
         return [row["name"] for row in rows]
 
-    def seeds(self) -> list[str]:
-        """The directories that jobs remember to begin with."""
-        rows = self._db.execute("SELECT json_extract(body, '$.seed') FROM jobs")
-        return [row[0] for row in rows if row[0]]
+    def parent_copies(self, prefix: str) -> list[str]:
+        """The directories that jobs remember to begin with; their names begin with the prefix."""
+        # Not by SQLite's JSON: a metric that is not a number is no JSON for it.
+        rows = self._db.execute(f"SELECT {_JOB_COLUMNS} FROM jobs WHERE instr(body, ?)", (prefix,))  # noqa: S608
+        return [job.parent_copy for job in (job_from_row(dict(row)) for row in rows) if job.parent_copy]
 
     def next_number(self) -> int:
         """The number that the next job gets."""
@@ -183,7 +190,8 @@ class Store:
             (after, upto, *kinds, *(() if job is None else (job,)), limit),
         ).fetchall()
         read_upto = rows[-1]["revision"] if len(rows) == limit else upto
-        return [event_from_payload(row["payload"]) for row in rows], read_upto
+        found = [event_from_payload(row["payload"], old=row["revision"] <= self._old_upto) for row in rows]
+        return found, read_upto
 
     # Checkpoints
 
@@ -204,6 +212,18 @@ class Store:
         """The checkpoint of a step."""
         row = self._db.execute("SELECT body FROM checkpoints WHERE job = ? AND step = ?", (job, step)).fetchone()
         return checkpoint_from_body(row["body"]) if row else None
+
+    # Results
+
+    def results(self, job: int) -> list[Result]:
+        """Those of a job, the newest last."""
+        rows = self._db.execute("SELECT body FROM results WHERE job = ?", (job,))
+        return sorted((result_from_body(row["body"]) for row in rows), key=lambda result: (result.time, result.name))
+
+    def result(self, job: int, name: str) -> Result | None:
+        """The result of a name."""
+        row = self._db.execute("SELECT body FROM results WHERE job = ? AND name = ?", (job, name)).fetchone()
+        return result_from_body(row["body"]) if row else None
 
     # Metrics
 
@@ -301,6 +321,16 @@ class Transaction:
     def delete_checkpoint(self, job: int, step: int) -> bool:
         """Remove a checkpoint; whether there was one."""
         return self._db.execute("DELETE FROM checkpoints WHERE job = ? AND step = ?", (job, step)).rowcount > 0
+
+    def has_room_for_result(self, job: int, name: str, most: int) -> bool:
+        """Return True if a job has one of this name, or fewer than there may be."""
+        others = "SELECT count(*) FROM results WHERE job = ? AND name != ?"
+        (count,) = self._db.execute(others, (job, name)).fetchone()
+        return bool(count < most)
+
+    def put_result(self, job: int, result: Result) -> None:
+        """Store a result, in the place of the job's last one of its name."""
+        self._db.execute("INSERT OR REPLACE INTO results VALUES (?, ?, ?)", (job, result.name, result_to_body(result)))
 
     def put_points(self, job: int, step: int, values: Mapping[str, float]) -> None:
         """Store the values of a step, in the place of what an earlier attempt measured there."""

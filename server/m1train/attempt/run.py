@@ -57,7 +57,7 @@ def _attempt(directory: Path, spec: Spec, journal: Journal, control: Control, po
         message = f"torch cannot be imported ({error})"
         raise M1Error(Reason.TORCH_MISSING, message, "pip install 'm1d[daemon]'") from error
     declared = catalogue.declaration_of_job(directory, spec)
-    if declared.measures or spec.purpose == "tune":
+    if declared.measures or spec.kind == "tuning":
         _measure(declared, spec, journal, control)
     else:
         _train(declared, directory, spec, journal, control, position)
@@ -70,7 +70,7 @@ def _measure(declared: Declaration, spec: Spec, journal: Journal, control: Contr
     journal.append(Started(os.getpid(), None))
     measured = catalogue.load(declared, spec.settings)
     device.set_up(spec.profile)
-    if spec.purpose == "tune":
+    if spec.kind == "tuning":
         from m1train.tuning.tuning import Tuning
 
         measured = Tuning(measured, spec.profile, spec.fixed)
@@ -156,7 +156,7 @@ def _newest(directory: Path, spec: Spec, journal: Journal) -> Any:
         name = files.set_aside(directory, step)
         _warn(journal, f"the checkpoint of step {step} is damaged ({problem}) and was set aside as {name}")
         journal.append(CheckpointRemoved(step))
-    if spec.seeded and not loaded:
+    if spec.has_parent and not loaded:
         message = "; ".join(problem for _, problem in damaged) or "it is gone"
         raise M1Error(
             Reason.BAD_CHECKPOINT,

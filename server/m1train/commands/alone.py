@@ -32,11 +32,12 @@ def train_alone(
     """
     from m1train.data.scratch import make_private
 
-    values = resolve(declared(declaration(recipe).config), settings)
+    known = declaration(recipe)
+    values = resolve(declared(known.config), settings)
     home = home_from_environment()
     if os.sep in data or os.path.exists(data):
         data = os.path.abspath(data)
-    check_source(home.data, data)
+    check_source(home.data, data, [need.with_settings(values) for need in known.needs])
     profile = Profile(threads=threads or _default_threads(), dtype=dtype)
     try:
         make_private(home.data)
@@ -46,7 +47,17 @@ def train_alone(
         raise M1Error(Reason.NOT_ALLOWED, message, "choose another --out or M1D_HOME") from error
     exited: Exited | None = None
     try:
-        exited = _train_in(path, Spec(path.name, recipe, data, str(home.data), values, profile))
+        spec = Spec(
+            job_id=path.name,
+            recipe=recipe,
+            data=data,
+            data_root=str(home.data),
+            settings=values,
+            profile=profile,
+            metrics=known.metrics,
+            sample_unit=known.sample_unit,
+        )
+        exited = _train_in(path, spec)
     finally:
         if not out and (exited is None or (exited.outcome != "succeeded" and not exited.step)):
             shutil.rmtree(path)

@@ -104,7 +104,7 @@ class RecipeFile(_message.Message):
     def __init__(self, name: _Optional[str] = ..., class_name: _Optional[str] = ..., content: _Optional[bytes] = ..., sha256: _Optional[str] = ...) -> None: ...
 
 class Profile(_message.Message):
-    __slots__ = ("device", "threads", "interop_threads", "dtype", "memory_format", "compile", "nnpack", "fused", "prefetch", "origin", "source", "stale")
+    __slots__ = ("device", "threads", "interop_threads", "dtype", "memory_format", "compile", "nnpack", "fused", "prefetch", "origin", "source", "stale", "optimizer_dtype")
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     THREADS_FIELD_NUMBER: _ClassVar[int]
     INTEROP_THREADS_FIELD_NUMBER: _ClassVar[int]
@@ -117,6 +117,7 @@ class Profile(_message.Message):
     ORIGIN_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     STALE_FIELD_NUMBER: _ClassVar[int]
+    OPTIMIZER_DTYPE_FIELD_NUMBER: _ClassVar[int]
     device: str
     threads: int
     interop_threads: int
@@ -129,7 +130,8 @@ class Profile(_message.Message):
     origin: str
     source: ProfileSource
     stale: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, device: _Optional[str] = ..., threads: _Optional[int] = ..., interop_threads: _Optional[int] = ..., dtype: _Optional[str] = ..., memory_format: _Optional[str] = ..., compile: bool = ..., nnpack: bool = ..., fused: bool = ..., prefetch: _Optional[int] = ..., origin: _Optional[str] = ..., source: _Optional[_Union[ProfileSource, str]] = ..., stale: _Optional[_Iterable[str]] = ...) -> None: ...
+    optimizer_dtype: str
+    def __init__(self, device: _Optional[str] = ..., threads: _Optional[int] = ..., interop_threads: _Optional[int] = ..., dtype: _Optional[str] = ..., memory_format: _Optional[str] = ..., compile: bool = ..., nnpack: bool = ..., fused: bool = ..., prefetch: _Optional[int] = ..., origin: _Optional[str] = ..., source: _Optional[_Union[ProfileSource, str]] = ..., stale: _Optional[_Iterable[str]] = ..., optimizer_dtype: _Optional[str] = ...) -> None: ...
 
 class Progress(_message.Message):
     __slots__ = ("step", "total_steps", "epoch", "total_epochs", "phase", "phase_done", "phase_total")

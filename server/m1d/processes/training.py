@@ -7,14 +7,12 @@ any later daemon.
 
 from __future__ import annotations
 
-import asyncio
 import fcntl
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -23,13 +21,8 @@ from m1.jobdir import LOCK_FD, lock_path, log_path
 
 from m1d.jobs.job import Process
 
-# How often it is looked whether a short-lived process that has closed its output has ended.
-_LOOK_S = 0.02
-_LONGEST_LINE_BYTES = 2**22
-_LAST_WORDS_BYTES = 2000
-
 # Source descriptors of dup2 must not be the target, or it would not clear close-on-exec everywhere.
-_LOWEST_FREE_FD = 10
+LOWEST_FREE_FD = 10
 
 
 def train_command(*arguments: str) -> list[str]:
@@ -48,9 +41,9 @@ def start_training(directory: Path, attempt: int, environment: Mapping[str, str]
         AlreadyRunningError: one lives already.
         OSError: the system refuses to start it.
     """
-    lock = _open_high(lock_path(directory), os.O_RDWR | os.O_CREAT)
-    log = _open_high(log_path(directory), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    null = _open_high(Path(os.devnull), os.O_RDONLY)
+    lock = open_high(lock_path(directory), os.O_RDWR | os.O_CREAT)
+    log = open_high(log_path(directory), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    null = open_high(Path(os.devnull), os.O_RDONLY)
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -95,10 +88,11 @@ def start_mark(pid: int) -> str:
     return mark
 
 
-def _open_high(path: Path, flags: int) -> int:
+def open_high(path: Path, flags: int) -> int:
+    """Open a file for a child, by a descriptor that none of the child's own is."""
     fd = os.open(path, flags | os.O_CLOEXEC, 0o600)
     try:
-        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _LOWEST_FREE_FD)
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, LOWEST_FREE_FD)
     finally:
         os.close(fd)
 
@@ -155,98 +149,6 @@ def kill(process: Process) -> None:
     with suppress(ProcessLookupError):
         if start_mark(process.pid) == process.start_mark:
             os.kill(process.pid, signal.SIGKILL)
-
-
-@dataclass(frozen=True)
-class ToolResult:
-    """What a short-lived process ended with."""
-
-    status: int
-    errors: str
-    """The end of its standard error."""
-
-
-class Tool:
-    """A short-lived process of the training package, read line by line.
-
-    Leaving the block kills it if it has not ended. Whatever it has started in its own process group goes with it.
-    """
-
-    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str], errors: Path) -> None:
-        self._arguments = train_command(*arguments)
-        self._environment = dict(environment)
-        self._errors = errors
-        self._pid = 0
-
-    async def __aenter__(self) -> Tool:
-        read_end, write_end = os.pipe()
-        errors = _open_high(self._errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        null = _open_high(Path(os.devnull), os.O_RDONLY)
-        high = fcntl.fcntl(write_end, fcntl.F_DUPFD_CLOEXEC, _LOWEST_FREE_FD)
-        os.close(write_end)
-        try:
-            self._pid = os.posix_spawn(  # noqa: ASYNC221 - 0.15 ms; asyncio's own way would fork
-                sys.executable,
-                self._arguments,
-                self._environment,
-                file_actions=[
-                    (os.POSIX_SPAWN_DUP2, null, 0),
-                    (os.POSIX_SPAWN_DUP2, high, 1),
-                    (os.POSIX_SPAWN_DUP2, errors, 2),
-                ],
-                setsid=True,
-            )
-        finally:
-            for fd in (errors, null, high):
-                os.close(fd)
-        loop = asyncio.get_running_loop()
-        self._reader = asyncio.StreamReader(limit=_LONGEST_LINE_BYTES)
-        self._transport, _ = await loop.connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(self._reader), os.fdopen(read_end, "rb", buffering=0)
-        )
-        return self
-
-    async def lines(self) -> AsyncIterator[bytes]:
-        """What it prints, until it closes its standard output."""
-        async for line in self._reader:
-            yield line
-
-    async def line(self) -> bytes:
-        """The next line that it prints; without a line's end, or empty, when it closed its standard output instead.
-
-        Raises:
-            ValueError: it is longer than 4 MiB.
-        """
-        return await self._reader.readline()
-
-    async def result(self) -> ToolResult:
-        """Wait for its end."""
-        # Not by waitpid: a leader that is not reaped keeps its group's number from being another's.
-        process = psutil.Process(self._pid)
-        while process.status() != psutil.STATUS_ZOMBIE:
-            await asyncio.sleep(_LOOK_S)
-        status = await self._end()
-        return ToolResult(os.waitstatus_to_exitcode(status), _last_words(self._errors))
-
-    async def _end(self) -> int:
-        """Kill it with all that it has started, and reap it; the status of waitpid."""
-        pid, self._pid = self._pid, 0
-        with suppress(ProcessLookupError, PermissionError):  # the latter is macOS's word for a group of dead ones
-            os.killpg(pid, signal.SIGKILL)
-        _, status = await asyncio.shield(asyncio.to_thread(os.waitpid, pid, 0))
-        return status
-
-    async def __aexit__(self, *_: object) -> None:
-        self._transport.close()
-        if self._pid:
-            await self._end()
-        self._errors.unlink(missing_ok=True)
-
-
-def _last_words(path: Path) -> str:
-    with path.open("rb") as file:
-        file.seek(max(0, file.seek(0, os.SEEK_END) - _LAST_WORDS_BYTES))
-        return file.read().decode(errors="replace").strip()
 
 
 def training_environment(threads: int | None = None) -> dict[str, str]:
