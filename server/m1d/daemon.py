@@ -27,6 +27,8 @@ from m1.v1 import (
     metric_pb2_grpc,
     recipe_pb2,
     recipe_pb2_grpc,
+    result_pb2,
+    result_pb2_grpc,
     system_pb2,
     system_pb2_grpc,
 )
@@ -38,6 +40,7 @@ from m1d.api.events import EventService
 from m1d.api.jobs import JobService
 from m1d.api.metrics import MetricService
 from m1d.api.recipes import RecipeService
+from m1d.api.results import ResultService
 from m1d.api.system import SystemService
 from m1d.catalogue.profiles import Profiles, current_conditions
 from m1d.catalogue.recipes import Recipes
@@ -64,6 +67,7 @@ _SERVICES = [
         (event_pb2, "EventService"),
         (metric_pb2, "MetricService"),
         (recipe_pb2, "RecipeService"),
+        (result_pb2, "ResultService"),
         (dataset_pb2, "DatasetService"),
         (system_pb2, "SystemService"),
     )
@@ -139,6 +143,7 @@ class Daemon:
         event_pb2_grpc.add_EventServiceServicer_to_server(EventService(parts, self._live), server)
         metric_pb2_grpc.add_MetricServiceServicer_to_server(MetricService(parts), server)
         recipe_pb2_grpc.add_RecipeServiceServicer_to_server(RecipeService(self._recipes), server)
+        result_pb2_grpc.add_ResultServiceServicer_to_server(ResultService(parts), server)
         dataset_pb2_grpc.add_DatasetServiceServicer_to_server(DatasetService(home, store), server)
         system = SystemService(home, store, self._topology, self._profiles.untuned(), self._live, self._shutdown)
         system_pb2_grpc.add_SystemServiceServicer_to_server(system, server)

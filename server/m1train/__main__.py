@@ -4,7 +4,7 @@ python -m m1train describe
 python -m m1train describe --file FILE [--class NAME] [--settings FILE] | --installed NAME
 python -m m1train prepare --data-root DIR --source NAME_OR_PATH [--name NAME] [--needs JSON]
 python -m m1train run JOBDIR [--attempt N]
-python -m m1train use --directory JOBDIR --step N --use NAME [--options FILE] [--input PATH ...]
+python -m m1train use --directory JOBDIR --step N --use NAME [--options FILE] [--data-root DIR] [--input PATH ...]
 python -m m1train cifar --data digits --epochs 1 [--set lr=0.01 ...] [--out DIR]
 """
 
@@ -45,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     use.add_argument("--step", required=True, type=int, help="of the checkpoint that answers")
     use.add_argument("--use", required=True, help="as the recipe calls it: predict, sample")
     use.add_argument("--options", default="", help="a JSON file of the use's options")
+    use.add_argument("--data-root", default="", help="the cache of data sets, where the home was moved")
     use.add_argument("--input", action="append", default=[], help="a file")
     for declaration in DECLARATIONS.values():
         if declaration.measures:  # its findings are the daemon's to keep
@@ -78,7 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if chosen.command == "use":
             from m1train.commands.use import use_model
 
-            return use_model(chosen.directory, chosen.step, chosen.use, chosen.options, chosen.input)
+            asked = (chosen.directory, chosen.step, chosen.use, chosen.options, chosen.input)
+            return use_model(*asked, chosen.data_root)
         from m1train.commands.alone import train_alone
 
         settings = dict(pair.partition("=")[::2] for pair in chosen.set)

@@ -26,3 +26,9 @@ RESULT_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 RESULT_BYTES = 8 * 2**20
 MOST_RESULTS = 64
 """Of one job."""
+
+# A question to a model
+MOST_INPUTS = 1000
+"""Files of one call."""
+INPUT_BYTES = 2**17
+"""Of all their paths together: they become one command line."""

@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from google.protobuf import struct_pb2
 from m1.endpoint import CHUNK_BYTES
 from m1.errors import M1Error, Reason
 from m1.jobdir import log_path
 from m1.v1 import job_pb2, job_pb2_grpc
 
 from m1d.api.paging import make_token, page_size, read_token
+from m1d.api.settings import plain
 from m1d.events.translate import asked_profile, job_to_proto, recipe_upload, state_from_proto
 from m1d.jobs.job import Job
 from m1d.jobs.states import JobState
@@ -104,7 +104,7 @@ def _asked(request: job_pb2.SubmitJobRequest) -> Request:
         upload=recipe_upload(spec.recipe_file) if spec.HasField("recipe_file") else None,
         tuning=spec.purpose == job_pb2.PURPOSE_TUNE,
         data=spec.data,
-        settings=_plain(spec.settings),
+        settings=plain(spec.settings),
         profile=asked_profile(spec.profile),
         priority=spec.priority,
         retries=spec.retries if spec.HasField("retries") else None,
@@ -132,24 +132,3 @@ def _wanted_state(state: job_pb2.JobState) -> JobState:
             value=str(state),
         )
     return known
-
-
-def _plain(settings: struct_pb2.Struct) -> dict[str, object]:
-    """The values as they are, NaN and null too: whether one is allowed is for its declaration to say."""
-    return {name: _value(value) for name, value in settings.fields.items()}
-
-
-def _value(value: struct_pb2.Value) -> object:
-    match value.WhichOneof("kind"):
-        case "number_value":
-            return value.number_value
-        case "string_value":
-            return value.string_value
-        case "bool_value":
-            return value.bool_value
-        case "list_value":
-            return []  # no setting takes one, whatever is in it
-        case "struct_value":
-            return {}
-        case _:
-            return None

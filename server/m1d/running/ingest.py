@@ -152,8 +152,6 @@ def _result(tx: Transaction, job: Job, record: journal.Result, now: float) -> Jo
         problem = "its name is not possible"
     elif record.size_bytes > RESULT_BYTES:
         problem = f"it has {record.size_bytes} bytes, and {RESULT_BYTES} are allowed"
-    elif not tx.has_room_for_result(job.number, record.name, MOST_RESULTS):
-        problem = f"a job has {MOST_RESULTS} results at most"
     if problem:
         told = f'the result "{shortened(record.name, 60)}" is not listed: {problem}'
         notice(tx, job, now, event_pb2.SEVERITY_WARNING, told)
@@ -161,6 +159,6 @@ def _result(tx: Transaction, job: Job, record: journal.Result, now: float) -> Jo
     bounded = replace(
         record, title=shortened(record.title, _LONGEST_WORDS), truncated=shortened(record.truncated, _LONGEST_WORDS)
     )
-    tx.put_result(job.number, bounded)
+    tx.put_result(job.number, bounded, MOST_RESULTS)
     emit(tx, job, now, result_stored=event_pb2.ResultStored(result=result_to_proto(bounded)))
     return job

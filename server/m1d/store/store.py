@@ -322,14 +322,12 @@ class Transaction:
         """Remove a checkpoint; whether there was one."""
         return self._db.execute("DELETE FROM checkpoints WHERE job = ? AND step = ?", (job, step)).rowcount > 0
 
-    def has_room_for_result(self, job: int, name: str, most: int) -> bool:
-        """Return True if a job has one of this name, or fewer than there may be."""
-        others = "SELECT count(*) FROM results WHERE job = ? AND name != ?"
-        (count,) = self._db.execute(others, (job, name)).fetchone()
-        return bool(count < most)
-
-    def put_result(self, job: int, result: Result) -> None:
-        """Store a result, in the place of the job's last one of its name."""
+    def put_result(self, job: int, result: Result, most: int) -> None:
+        """Store a result, in the place of the job's last one of its name; beyond `most` names the oldest ones go."""
+        rows = self._db.execute("SELECT body FROM results WHERE job = ? AND name != ?", (job, result.name))
+        others = sorted((result_from_body(row["body"]) for row in rows), key=lambda other: (other.time, other.name))
+        for other in others[: max(0, len(others) + 1 - most)]:
+            self._db.execute("DELETE FROM results WHERE job = ? AND name = ?", (job, other.name))
         self._db.execute("INSERT OR REPLACE INTO results VALUES (?, ?, ?)", (job, result.name, result_to_body(result)))
 
     def put_points(self, job: int, step: int, values: Mapping[str, float]) -> None:

@@ -6,7 +6,7 @@ import json
 import os
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,11 @@ from m1train import catalogue
 from m1train.task.settings import Use
 
 
-def use_model(directory: str, step: int, use: str, options: str, inputs: Sequence[str]) -> int:
-    """Print {"row": {...}} for each answer, or {"error": {...}} at the end of them."""
+def use_model(directory: str, step: int, use: str, options: str, inputs: Sequence[str], data_root: str = "") -> int:
+    """Print {"row": {...}} for each answer, or {"error": {...}} at the end of them.
+
+    `data_root` is the cache of data sets, where it is not the one that the job's spec names: in a home that was moved.
+    """
     answer = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever foreign code prints goes to stderr
 
@@ -29,7 +32,9 @@ def use_model(directory: str, step: int, use: str, options: str, inputs: Sequenc
 
     try:
         given = json.loads(Path(options).read_bytes()) if options else {}
-        for row in _rows(Path(directory), step, use, given, [Path(path) for path in inputs]):
+        spec = read_spec(Path(directory))
+        spec = replace(spec, data_root=data_root) if data_root else spec
+        for row in _rows(Path(directory), spec, step, use, given, [Path(path) for path in inputs]):
             say({"row": dict(row)})
     except M1Error as error:
         say({"error": {**asdict(error), "reason": error.reason.value}})
@@ -45,7 +50,7 @@ def use_model(directory: str, step: int, use: str, options: str, inputs: Sequenc
 
 
 def _rows(
-    directory: Path, step: int, use: str, given: Mapping[str, object], inputs: Sequence[Path]
+    directory: Path, spec: Spec, step: int, use: str, given: Mapping[str, object], inputs: Sequence[Path]
 ) -> Iterator[Mapping[str, Value]]:
     import torch
 
@@ -54,7 +59,6 @@ def _rows(
     from m1train.engine import device
     from m1train.randomness import initial_weights
 
-    spec = read_spec(directory)
     declared = catalogue.declaration_of_job(directory, spec)
     options = resolve(_use_of(declared.uses, use, spec.recipe).options, given)
     try:
