@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 from m1.errors import ExitCode, M1Error, Reason
+from m1.limits import RECIPE_FILE_BYTES
 from m1.v1 import job_pb2
 from m1ctl.commands.recipes import new
-from m1ctl.sdk.requests import RECIPE_FILE_LIMIT_BYTES, recipe_named
+from m1ctl.sdk.requests import recipe_named
 from m1d.jobs import recipe_file as recipe_files
 
 
@@ -39,8 +40,8 @@ def test_all_else_is_a_name(typed: str) -> None:
 
 
 def test_a_file_that_is_not_there_or_too_large_is_refused_before_it_is_sent(tmp_path: Path) -> None:
-    assert RECIPE_FILE_LIMIT_BYTES == recipe_files.LIMIT_BYTES
-    (tmp_path / "large.py").write_bytes(b"#" * (RECIPE_FILE_LIMIT_BYTES + 1))
+    assert RECIPE_FILE_BYTES == recipe_files.LIMIT_BYTES
+    (tmp_path / "large.py").write_bytes(b"#" * (RECIPE_FILE_BYTES + 1))
     for name, reason in (
         ("absent.py", Reason.RECIPE_NOT_FOUND),
         ("", Reason.RECIPE_NOT_FOUND),

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 from m1.errors import ExitCode, M1Error, Reason
+from m1.limits import MOST_RETRIES, PRIORITY
 from m1.v1 import job_pb2, metric_pb2
 from m1ctl import connect
 from m1ctl.sdk.requests import build, build_settings
-from m1d.verbs.submission import PRIORITY_LIMIT, RETRIES_LIMIT
 
 LARGE = 99_999_999_999
 
@@ -17,14 +17,11 @@ LARGE = 99_999_999_999
     [
         (
             {"priority": LARGE},
-            (
-                f"priority={LARGE} is out of bounds:"
-                f" priority takes a whole number from {-PRIORITY_LIMIT} to {PRIORITY_LIMIT}"
-            ),
+            (f"priority={LARGE} is out of bounds: priority takes a whole number from {-PRIORITY} to {PRIORITY}"),
         ),
         (
             {"retries": LARGE},
-            f"retries={LARGE} is out of bounds: retries takes a whole number from 0 to {RETRIES_LIMIT}",
+            f"retries={LARGE} is out of bounds: retries takes a whole number from 0 to {MOST_RETRIES}",
         ),
         ({"priority": 1.5}, "priority=1.5 cannot be sent: priority takes a whole number from -1000 to 1000"),
         ({"recipe": 3}, "recipe=3 cannot be sent: recipe takes text in UTF-8"),
@@ -50,7 +47,7 @@ def test_a_number_of_points_has_bounds_too() -> None:
 
 @pytest.mark.parametrize("value", [object(), 10**400, "\udcff"])
 def test_a_setting_that_no_message_holds_is_named(value: object) -> None:
-    with pytest.raises(M1Error, match="a setting is a number, true, false or text") as caught:
+    with pytest.raises(M1Error, match="it takes a number, true, false or text") as caught:
         build_settings({"epochs": 3, "lr": value})
     assert caught.value.field == "settings.lr"
 

@@ -25,7 +25,7 @@ from m1.v1 import event_pb2, job_pb2
 from m1ctl.sdk.background import START_TIMEOUT_S, DaemonExitedError, Departure, start_daemon
 from m1ctl.sdk.client import Client, connect
 from m1ctl.sdk.interrupts import uninterrupted
-from m1ctl.sdk.states import FINAL, HOLDING_THE_MACHINE, SUCCEEDED, job_title, state_word
+from m1ctl.sdk.states import ACTIVE, FINAL, SUCCEEDED, job_title, state_word
 from m1ctl.views.formatting import seconds
 from m1ctl.views.measurement import MeasuringView
 from m1ctl.views.watched import Watched
@@ -53,7 +53,7 @@ def check_idle(client: Client) -> None:
     Raises:
         M1Error: WRONG_STATE.
     """
-    busy = (job_pb2.JOB_STATE_QUEUED, *HOLDING_THE_MACHINE)
+    busy = (job_pb2.JOB_STATE_QUEUED, *ACTIVE)
     for job in client.list_jobs(busy):
         raise M1Error(
             Reason.WRONG_STATE,

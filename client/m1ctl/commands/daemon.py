@@ -84,12 +84,12 @@ def stop(
 @app.command()
 def status(context: typer.Context, output: Output = Format.text) -> None:
     """Tell which daemon serves, and what it does."""
-    from m1ctl.sdk.states import HOLDING_THE_MACHINE
+    from m1ctl.sdk.states import ACTIVE
     from m1ctl.views.pages import daemon_page
 
     with session_of(context).connect() as client:
         info = client.system_info()
-        busy = list(client.list_jobs(HOLDING_THE_MACHINE)) if output is Format.text else []
+        busy = list(client.list_jobs(ACTIVE)) if output is Format.text else []
     if output is Format.json:
         put_json(info)
     else:

@@ -73,13 +73,13 @@ def _check_name(path: str) -> None:
     Raises:
         M1Error: INVALID_ARGUMENT.
     """
-    from m1ctl.sdk.requests import RECIPE_NAME_LIMIT_BYTES
+    from m1.limits import RECIPE_FILE_NAME_BYTES
 
     name = os.path.basename(path)
     if not name.endswith(".py"):
         raise _refused(path, "is no Python file", "call it mine.py, for example")
-    if not name.isprintable() or len(name.encode()) > RECIPE_NAME_LIMIT_BYTES:
-        way_out = f"it takes letters that can be shown, at most {RECIPE_NAME_LIMIT_BYTES} bytes of them: mine.py"
+    if not name.isprintable() or len(name.encode()) > RECIPE_FILE_NAME_BYTES:
+        way_out = f"it takes letters that can be shown, at most {RECIPE_FILE_NAME_BYTES} bytes of them: mine.py"
         raise _refused(path, "has a name that a submit refuses", way_out)
 
 

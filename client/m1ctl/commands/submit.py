@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 
     from m1ctl.sdk.client import Client
 
-# A profile that was measured here, and one that should be.
-_TOLD_ORIGINS = ("m1ctl tune", "tune again")
-
 
 def submit(
     context: typer.Context,
@@ -94,26 +91,20 @@ def submit(
     wanted_profile = parse_profile(parse_pairs("--profile", profile or ()))
     with session_of(context).connect() as client:
         source = data_source(client, data) if data is not None else ""
-        asked = {
-            "data": source,
-            "settings": given,
-            "name": name or "",
-            "priority": priority,
-            "profile": wanted_profile,
-            "retries": retries,
-            "from_checkpoint": checkpoint_source(from_checkpoint or ""),
-        }
-
-        def send(*, validate_only: bool) -> job_pb2.Job:
-            return client.submit(wanted, request_id=request_id or "", validate_only=validate_only, **asked)  # type: ignore[arg-type]
-
-        checked = send(validate_only=True)
-        if checked.spec.data:
-            with PrepareView(checked.spec.data) as view:
-                client.prepare_dataset(checked.spec.data, on_progress=view.show)
-        job = send(validate_only=False)
-        if any(words in job.spec.profile.origin for words in _TOLD_ORIGINS):
-            tell(f"profile: {job.spec.profile.origin}")
+        with PrepareView(source or recipe) as view:
+            job = client.submit(
+                wanted,
+                data=source,
+                settings=given,
+                name=name or "",
+                priority=priority,
+                profile=wanted_profile,
+                retries=retries,
+                from_checkpoint=checkpoint_source(from_checkpoint or ""),
+                request_id=request_id or "",
+                on_progress=view.show,
+            )
+        tell_profile(job.spec)
         if output is Format.text:
             put(f"{job.id} {job.name}")
         elif watch:
@@ -126,6 +117,17 @@ def submit(
 
         code = follow_to_the_end(client, job, output)
     raise typer.Exit(code)
+
+
+def tell_profile(spec: job_pb2.JobSpec) -> None:
+    """Tell of a profile that was measured here, and of one that should be measured again."""
+    from m1.v1 import job_pb2
+
+    profile = spec.profile
+    if profile.source == job_pb2.PROFILE_SOURCE_TUNED:
+        tell(f"profile: {profile.origin}")
+    if profile.stale:
+        tell(f"the profile may be out of date ({'; '.join(profile.stale)}); m1ctl tune {spec.recipe} measures it again")
 
 
 def parse_pairs(option: str, given: list[str] | tuple[()]) -> dict[str, str]:
@@ -157,7 +159,9 @@ def parse_profile(given: dict[str, str]) -> job_pb2.Profile:
     """
     from m1.v1 import job_pb2
 
-    fields = [name for name in job_pb2.Profile.DESCRIPTOR.fields_by_name if name != "origin"]
+    from m1ctl.sdk.requests import SAID_BY_THE_DAEMON
+
+    fields = [name for name in job_pb2.Profile.DESCRIPTOR.fields_by_name if name not in SAID_BY_THE_DAEMON]
     profile = job_pb2.Profile()
     for key, value in given.items():
         if key not in fields:

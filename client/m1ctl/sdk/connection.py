@@ -27,6 +27,8 @@ _RECONNECT_OPTIONS: list[tuple[str, int | str]] = [
     # Channels of one process share their connections otherwise, and a new one begins with a dead daemon's.
     ("grpc.use_local_subchannel_pool", 1),
 ]
+GIVE_UP_S = 30.0
+"""How long a watch waits for a daemon that went away."""
 _FIRST_BACKOFF_S, _LAST_BACKOFF_S = 0.05, 1.0
 _GONE = frozenset({Reason.UNREACHABLE, Reason.SHUTTING_DOWN})
 

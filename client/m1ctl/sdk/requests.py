@@ -13,10 +13,8 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct
 from m1.errors import M1Error, Reason
+from m1.limits import MOST_PAGE, MOST_POINTS, MOST_RETRIES, PRIORITY, RECIPE_FILE_BYTES
 from m1.v1 import job_pb2
-
-RECIPE_FILE_LIMIT_BYTES = 2**20
-RECIPE_NAME_LIMIT_BYTES = 128
 
 M = TypeVar("M", bound=Message)
 
@@ -30,12 +28,14 @@ _WIRE_BOUNDS = {
 }
 # Narrower than the wire's: those that the contract (proto/m1/v1) states.
 _STATED_BOUNDS = {
-    "priority": (-1000, 1000),
-    "retries": (0, 1000),
-    "page_size": (0, 1000),
-    "max_points": (0, 10_000),
+    "priority": (-PRIORITY, PRIORITY),
+    "retries": (0, MOST_RETRIES),
+    "page_size": (0, MOST_PAGE),
+    "max_points": (0, MOST_POINTS),
 }
 _SHOWN = 80
+SAID_BY_THE_DAEMON = ("origin", "source", "stale")
+"""The fields of a profile that nobody sets."""
 
 
 def build(message: type[M], where: str = "", /, **fields: Any) -> M:
@@ -60,8 +60,8 @@ def build(message: type[M], where: str = "", /, **fields: Any) -> M:
         raise
 
 
-def build_settings(settings: Mapping[str, Any]) -> Struct:
-    """Settings as they are sent.
+def build_settings(settings: Mapping[str, Any], where: str = "settings.") -> Struct:
+    """Settings, or options, as they are sent.
 
     Raises:
         M1Error: INVALID_ARGUMENT, with the setting and its value.
@@ -71,8 +71,19 @@ def build_settings(settings: Mapping[str, Any]) -> Struct:
         try:
             struct.update({name: value})
         except _REFUSALS as error:
-            raise _refused(f"settings.{name}", value, "a setting is a number, true, false or text") from error
+            raise _refused(f"{where}{name}", value, "it takes a number, true, false or text") from error
     return struct
+
+
+def asked_profile(profile: job_pb2.Profile | None) -> job_pb2.Profile | None:
+    """A profile as it is asked for; that of another job may be given as it is."""
+    if not isinstance(profile, job_pb2.Profile):
+        return profile  # None, or what `build` refuses
+    asked = job_pb2.Profile()
+    asked.CopyFrom(profile)
+    for name in SAID_BY_THE_DAEMON:
+        asked.ClearField(name)
+    return asked
 
 
 def recipe_file(path: str | os.PathLike[str], class_name: str = "") -> job_pb2.RecipeFile:
@@ -84,7 +95,7 @@ def recipe_file(path: str | os.PathLike[str], class_name: str = "") -> job_pb2.R
     """
     try:
         with open(path, "rb") as file:
-            content = file.read(RECIPE_FILE_LIMIT_BYTES + 1)
+            content = file.read(RECIPE_FILE_BYTES + 1)
     except (FileNotFoundError, IsADirectoryError):
         raise M1Error(
             Reason.RECIPE_NOT_FOUND,
@@ -93,9 +104,9 @@ def recipe_file(path: str | os.PathLike[str], class_name: str = "") -> job_pb2.R
             field="recipe",
             value=str(path),
         ) from None
-    if len(content) > RECIPE_FILE_LIMIT_BYTES:
+    if len(content) > RECIPE_FILE_BYTES:
         message = f'"{path}" is too large for a recipe'
-        raise M1Error(Reason.TOO_LARGE, message, f"it may have {RECIPE_FILE_LIMIT_BYTES} bytes", field="recipe")
+        raise M1Error(Reason.TOO_LARGE, message, f"it may have {RECIPE_FILE_BYTES} bytes", field="recipe")
     return build(job_pb2.RecipeFile, name=os.path.basename(path), class_name=class_name, content=content)
 
 
@@ -112,6 +123,11 @@ def recipe_named(recipe: str) -> str | job_pb2.RecipeFile:
         path, class_name = recipe, ""
     is_file = os.sep in path or path.endswith(".py")
     return recipe_file(os.path.expanduser(path), class_name) if is_file else recipe
+
+
+def name_or_file(recipe: str | job_pb2.RecipeFile) -> dict[str, Any]:
+    """The field of a message that takes a recipe."""
+    return {"recipe_file" if isinstance(recipe, job_pb2.RecipeFile) else "recipe": recipe}
 
 
 def _refused(field: str, value: object, way_out: str) -> M1Error:

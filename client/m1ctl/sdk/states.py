@@ -10,7 +10,7 @@ SUCCEEDED = job_pb2.JOB_STATE_SUCCEEDED
 FAILED = job_pb2.JOB_STATE_FAILED
 CANCELLED = job_pb2.JOB_STATE_CANCELLED
 FINAL: frozenset[job_pb2.JobState] = frozenset({SUCCEEDED, FAILED, CANCELLED})
-HOLDING_THE_MACHINE: tuple[job_pb2.JobState, ...] = (
+ACTIVE: tuple[job_pb2.JobState, ...] = (
     job_pb2.JOB_STATE_STARTING,
     job_pb2.JOB_STATE_RUNNING,
     job_pb2.JOB_STATE_HELD,

@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from m1ctl.output import one_line
-from m1ctl.sdk.states import FAILED, HOLDING_THE_MACHINE, SUCCEEDED, job_title, state_word
+from m1ctl.sdk.states import ACTIVE, FAILED, SUCCEEDED, job_title, state_word
 from m1ctl.views.formatting import epoch_words, metric_words, phase_words, sparkline, step_fraction, train_words
 from m1ctl.views.watched import Line, Watched, checkpoint_words, cpu_words, memory_words, power_words, training_words
 
@@ -87,7 +87,7 @@ def draw(watched: Watched, now: float) -> RenderableType:
     title = Text.assemble(
         (one_line(job_title(job)), "bold"), "  ", (state_word(job.state), _STYLES.get(job.state, "bold yellow"))
     )
-    if job.state in HOLDING_THE_MACHINE:
+    if job.state in ACTIVE:
         title.append(one_line(f"  {phase_words(job.progress)}"))
     rows.add_row("job", title)
     rows.add_row("progress", _progress(watched, now))
