@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import enum
 import errno
 import os
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 # ends a line or turns its direction in Unicode, so that a name could be read as another one.
 _TURNING = r"\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
 _CONTROL = re.compile(rf"[\x00-\x1f\x7f-\x9f{_TURNING}]")
+_CONTROL_IN_TEXT = re.compile(rf"[\x00-\x08\x0b-\x1f\x7f-\x9f{_TURNING}]")
 _CONTROL_IN_A_LINE = re.compile(rf"[\x00-\x09\x0b-\x1f\x7f-\x9f{_TURNING}]")
 
 
@@ -51,15 +53,41 @@ def put(text: str) -> None:
         print(_CONTROL_IN_A_LINE.sub(" ", text), flush=True)  # noqa: T201
 
 
-def put_bytes(chunk: bytes) -> None:
-    """Print bytes as they are: a log is its owner's own, colours and all.
+def put_text(text: str) -> None:
+    """Print a piece of text now, as it is; on a terminal, what it would obey is shown as in a Python literal.
 
     Raises:
         M1Error, BrokenPipeError: as `put`.
     """
     with _output_errors():
-        sys.stdout.buffer.write(chunk)
-        sys.stdout.buffer.flush()
+        sys.stdout.write(visible(text) if sys.stdout.isatty() else text)
+        sys.stdout.flush()
+
+
+def visible(text: str) -> str:
+    r"""Text for a terminal: an escape sequence is shown as "\x1b[31m"; a carriage return ends the line."""
+    lines = text.replace("\r\n", "\n").replace("\r", "\n")
+    return _CONTROL_IN_TEXT.sub(lambda found: found[0].encode("unicode_escape").decode(), lines)
+
+
+class ByteStream:
+    """Printing bytes in pieces: as they are into a file or a pipe, as `put_text` shows them on a terminal."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace") if sys.stdout.isatty() else None
+
+    def put(self, chunk: bytes) -> None:
+        """Print a piece now.
+
+        Raises:
+            M1Error, BrokenPipeError: as `put`.
+        """
+        if self._decoder:
+            put_text(self._decoder.decode(chunk))
+            return
+        with _output_errors():
+            sys.stdout.buffer.write(chunk)
+            sys.stdout.buffer.flush()
 
 
 def give_up_output() -> None:

@@ -12,7 +12,6 @@ import pytest
 from harness import PATIENCE_S, RunningDaemon
 from m1.errors import ExitCode, M1Error, Reason
 from m1.v1 import event_pb2, job_pb2, system_pb2
-from m1ctl.bench.result_file import check_writable, write
 from m1ctl.bench.results import (
     FORMAT,
     Compared,
@@ -23,6 +22,7 @@ from m1ctl.bench.results import (
     read_result,
     to_text,
 )
+from m1ctl.out_file import check_writable, write
 from m1ctl.sdk.interrupts import uninterrupted
 
 
@@ -142,7 +142,7 @@ def test_a_result_takes_the_place_of_the_file_before_it_behind_its_link_with_its
     check_writable(str(link))
     assert good.read_text() == "good"
 
-    write(str(link), "better")
+    write(str(link), b"better", "name another file")
 
     assert (good.read_text(), good.stat().st_mode & 0o777, link.is_symlink()) == ("better", 0o640, True)
     assert set(tmp_path.iterdir()) == {good, link}
@@ -158,7 +158,7 @@ def test_a_result_that_cannot_be_written_leaves_the_file_before_it(
     good.write_text("good")
     monkeypatch.setattr(os, "replace", refuse)
     with pytest.raises(M1Error, match=r'--out ".*/good.json" cannot be written \(No space .*\): .* stdout') as refused:
-        write(str(good), "better")
+        write(str(good), b"better", "name another file")
     assert refused.value.exit_code is ExitCode.ERROR
     assert good.read_text() == "good"
     assert list(tmp_path.iterdir()) == [good]

@@ -12,7 +12,7 @@ import typer
 from m1.errors import ExitCode, M1Error
 from typer.core import TyperGroup
 
-from m1ctl.commands import bench, checkpoints, daemon, data, jobs, recipes, submit, tune, watch
+from m1ctl.commands import bench, checkpoints, daemon, data, jobs, recipes, results, submit, tune, watch
 from m1ctl.output import give_up_output, tell_error
 from m1ctl.session import Session, check_not_empty, check_timeout
 
@@ -108,6 +108,9 @@ app.command()(jobs.show)
 app.command()(watch.watch)
 app.command()(jobs.logs)
 app.command()(jobs.metrics)
+app.command()(results.results)
+app.command()(results.predict)
+app.command()(results.sample)
 app.command()(jobs.pause)
 app.command()(jobs.resume)
 app.command()(jobs.cancel)
@@ -116,6 +119,7 @@ app.command()(jobs.delete)
 app.command()(checkpoints.checkpoint)
 app.command()(checkpoints.checkpoints)
 app.command()(checkpoints.download)
+app.command()(daemon.status)
 app.add_typer(bench.app, name="bench")
 app.add_typer(recipes.app, name="recipes")
 app.add_typer(data.app, name="data")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from m1.errors import ExitCode, M1Error
 
-from m1ctl.commands.options import Output
+from m1ctl.commands.options import Out, Output
 from m1ctl.output import Format, put, tell
 from m1ctl.session import check_not_empty, session_of
 
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from m1ctl.sdk.client import Client
 
 app = typer.Typer(help="Measure the project itself, or what rules of thumb claim.", rich_markup_mode=None)
-
-Out = Annotated[str | None, typer.Option(metavar="FILE", help="Write the result there, too, as JSON.")]
 
 
 class Part(enum.StrEnum):
@@ -115,7 +113,7 @@ def _check_out(out: str | None) -> None:
     Raises:
         M1Error: INVALID_ARGUMENT.
     """
-    from m1ctl.bench.result_file import check_writable
+    from m1ctl.out_file import check_writable
 
     check_not_empty("out", out, "name a file, or leave --out out")
     if out:
@@ -128,8 +126,8 @@ def _put(client: Client, found: Sequence[job_pb2.Finding], out: str | None, outp
     Raises:
         M1Error: DISK_FULL or INTERNAL, when it is printed.
     """
-    from m1ctl.bench.result_file import write
     from m1ctl.bench.results import document, to_text
+    from m1ctl.out_file import write
     from m1ctl.views.pages import findings_page
 
     now = datetime.datetime.now().astimezone()
@@ -137,7 +135,7 @@ def _put(client: Client, found: Sequence[job_pb2.Finding], out: str | None, outp
     refused: M1Error | None = None
     if out:
         try:
-            write(out, f"{text}\n")
+            write(out, f"{text}\n".encode(), "the result is on stdout only; free some space, or name another file")
         except M1Error as error:
             refused = error
     if output is Format.json:

@@ -35,18 +35,19 @@ def checkpoints(context: typer.Context, job: OptionalJob = None, output: Output 
     from m1.v1 import checkpoint_pb2
 
     from m1ctl.output import tell
+    from m1ctl.views.metrics import metrics_of
     from m1ctl.views.pages import checkpoint_table
 
     with session_of(context).connect() as client:
         # Resolved once: between two pages an empty JOB could become another one.
-        job_id = client.get(reference(job)).id
-        found = list(client.list_checkpoints(job_id))
+        owner = client.get(reference(job))
+        found = list(client.list_checkpoints(owner.id))
     if output is Format.json:
         put_json(checkpoint_pb2.ListCheckpointsResponse(checkpoints=found))
     elif found:
-        put(checkpoint_table(found, time.time()))
+        put(checkpoint_table(found, metrics_of(owner), time.time()))
     else:
-        tell(f"job {job_id} has no checkpoint yet")
+        tell(f"job {owner.id} has no checkpoint yet")
 
 
 def download(

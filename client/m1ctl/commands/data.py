@@ -41,25 +41,37 @@ def import_(
             show_default=False,
         ),
     ],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="How images are read: size=160 (pixels), fit=crop, pad or squeeze; repeatable. Default: 32, squeeze.",
+        ),
+    ] = None,
     output: Output = Format.text,
 ) -> None:
-    """Read images into the daemon's cache under a name."""
+    """Read a dataset into the daemon's cache, under a name.
+
+    Jobs then use it by that name.
+    """
     from m1.v1 import dataset_pb2
 
+    from m1ctl.commands.submit import parse_pairs
     from m1ctl.views.dataset import PrepareView
+    from m1ctl.views.pages import dataset_page
 
-    check_not_empty("name", name, "say what jobs will call the images by")
+    check_not_empty("name", name, "say what jobs will call the dataset")
     check_not_empty("path", path, 'name a folder or a file; the directory you are in is "."')
     source = os.path.abspath(os.path.expanduser(path))
     with session_of(context).connect() as client, PrepareView(name) as view:
-        dataset = client.prepare_dataset(source, name, on_progress=view.show)
+        dataset = client.prepare_dataset(
+            source, name, on_progress=view.show, settings=parse_pairs("--set", settings or ())
+        )
     if output is Format.json:
         put_json(dataset_pb2.PrepareDatasetResponse(dataset=dataset))
     else:
-        put(
-            f"{dataset.name}: {dataset.rows['train']} images to train on, {dataset.rows['test']} to test,"
-            f" {sum(column.class_count for column in dataset.columns)} classes"
-        )
+        put(dataset_page(dataset))
 
 
 @app.command("delete")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +10,7 @@ import typer
 from m1.errors import M1Error, Reason
 
 from m1ctl.commands.options import NoWait, OptionalJob, Output, RequiredJob
-from m1ctl.output import Format, put, put_bytes, put_json, put_json_line, tell
+from m1ctl.output import ByteStream, Format, put, put_json, tell
 from m1ctl.session import reference, session_of
 
 if TYPE_CHECKING:
@@ -67,23 +68,29 @@ def logs(
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the job ends.")] = False,
     output: Output = Format.text,
 ) -> None:
-    """Print what the training process printed."""
-    from m1.v1 import job_pb2
+    """Print what the training process printed.
 
+    With -o json an object with the text and the offset behind it; with -f one for each piece, as it is printed.
+    """
     with session_of(context).connect() as client:
         # Resolved once: an empty JOB would be another job after a reconnection.
         job_id = client.get(reference(job)).id
-        whole = job_pb2.ReadJobLogResponse()
+        stream = ByteStream()
+        whole, offset = bytearray(), 0
         for part in client.read_log(job_id, follow=follow, tell=tell):
             if output is Format.text:
-                put_bytes(part.chunk)
+                stream.put(part.chunk)
             elif follow:
-                put_json_line(part)
+                put(_log_json(part.chunk, part.next_offset))
             else:
-                whole.chunk += part.chunk
-                whole.next_offset = part.next_offset
+                whole += part.chunk
+                offset = part.next_offset
     if output is Format.json and not follow:
-        put_json(whole)
+        put(_log_json(whole, offset))
+
+
+def _log_json(chunk: bytes | bytearray, next_offset: int) -> str:
+    return json.dumps({"text": chunk.decode(errors="replace"), "next_offset": next_offset})
 
 
 def metrics(
@@ -102,6 +109,7 @@ def metrics(
     """
     from m1.v1 import job_pb2
 
+    from m1ctl.views.metrics import metrics_of
     from m1ctl.views.pages import metric_table, series_table
 
     if name is None and job and "/" in job:
@@ -117,11 +125,12 @@ def metrics(
             else:
                 tell(f"job {shown.id} has measured nothing yet")
             return
-        series = client.metric_series(name, reference(job), max_points=points)
+        measured = client.get(reference(job))
+        series = client.metric_series(name, measured.id, max_points=points)
     if output is Format.json:
         put_json(series)
     else:
-        put(series_table(series))
+        put(series_table(series, metrics_of(measured)))
 
 
 def pause(

@@ -14,4 +14,5 @@ OptionalJob = Annotated[
     typer.Argument(metavar="[JOB]", help="An id or a name; left out: the job that runs.", show_default=False),
 ]
 RequiredJob = Annotated[str, typer.Argument(metavar="JOB", help="An id or a name.", show_default=False)]
+Out = Annotated[str | None, typer.Option(metavar="FILE", help="Write the result to FILE.")]
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Return when the wish is stored.")]

@@ -46,3 +46,8 @@ def state_from_word(word: str) -> job_pb2.JobState:
 def job_title(job: job_pb2.Job) -> str:
     """How a sentence names a job: "j12 (first)"."""
     return f"{job.id} ({job.name})" if job.name else job.id
+
+
+def measures(job: job_pb2.Job) -> bool:
+    """Return True if a job has findings for its result: it trains nothing that is kept, and makes no checkpoint."""
+    return job.kind in {job_pb2.JOB_KIND_TUNING, job_pb2.JOB_KIND_MEASUREMENT}

@@ -74,4 +74,4 @@ def _amount(progress: PrepareProgress) -> str:
     if progress.phase == "download":
         total = f" of {format_bytes(progress.total)}" if progress.total else ""
         return format_bytes(progress.done) + total
-    return f"{progress.done}/{progress.total} images" if progress.total else f"{progress.done} images"
+    return f"{progress.done}/{progress.total}" if progress.total else str(progress.done)

@@ -12,8 +12,8 @@ from m1.v1 import event_pb2, job_pb2
 
 from m1ctl.output import Format, one_line, put, put_json_line, tell, tell_error
 from m1ctl.sdk.client import Client
-from m1ctl.sdk.states import FAILED, SUCCEEDED, job_title
-from m1ctl.views.watched import Line, Watched
+from m1ctl.sdk.states import FAILED, SUCCEEDED, job_title, measures
+from m1ctl.views.watched import LOSS_OF_A_STEP, Line, Watched
 
 _STATS_LINE_INTERVAL_S = 10.0
 _STATS_INTERVAL_S = 1.0
@@ -88,11 +88,15 @@ class PlainLines:
             put(one_line(watched.stats_line()))
 
 
-def choose_view(output: Format) -> View:
-    """JSON, the live monitor on a terminal, or plain lines."""
+def choose_view(output: Format, job: job_pb2.Job) -> View:
+    """JSON, the live monitor or the progress of a measurement on a terminal, or plain lines."""
     if output is Format.json:
         return JsonLines()
     if sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
+        if measures(job):
+            from m1ctl.views.measurement import MeasuringView
+
+            return MeasuringView()
         from m1ctl.views.monitor import Monitor
 
         return Monitor()
@@ -116,9 +120,9 @@ def follow_to_the_end(client: Client, job: job_pb2.Job, output: Format, view: Vi
     """
     watched = Watched(job)
     try:
-        view = view or choose_view(output)
+        view = view or choose_view(output, job)
         if view.draws_history:
-            watched.remember(_means(client, job, "train/loss"), _means(client, job, "val/accuracy"))
+            watched.remember(_means(client, job, LOSS_OF_A_STEP), _means(client, job, watched.metrics.validated))
         with view:
             view.begin(watched)
             if not watched.is_over:
@@ -182,7 +186,6 @@ def end_of(job: job_pb2.Job) -> ExitCode:
         error = M1Error(Reason.JOB_FAILED, f"job {job_title(job)} failed: {message}", job.error.hint)
         tell_error(str(error))
         return error.exit_code
-    # What takes no data measures, and makes no checkpoint.
-    how = "goes on from its newest checkpoint" if job.spec.data else "begins it anew"
+    how = "starts it over" if measures(job) else "continues from its newest checkpoint"
     tell_error(f"job {job_title(job)} was cancelled: m1ctl retry {job.id} {how}")
     return ExitCode.ERROR

@@ -1,11 +1,11 @@
-"""Numbers of a training as people read them: times, metrics, progress, sparklines. Pure functions."""
+"""Numbers of a training as people read them: times, progress, sparklines. Pure functions."""
 
 from __future__ import annotations
 
 import datetime
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from m1.units import format_duration
@@ -14,8 +14,6 @@ from m1.v1 import job_pb2
 ABSENT = "-"
 UNAVAILABLE = "unavailable"
 _BARS = "▁▂▃▄▅▆▇█"
-# What a line about a step says, in this order, where it was measured.
-_TRAIN_KEYS = ("train/loss", "train/accuracy", "train/lr", "train/images_per_s")
 
 
 def seconds(time: Timestamp) -> float:
@@ -36,35 +34,6 @@ def date_time(time: Timestamp) -> str:
 def format_age(time: Timestamp, now: float) -> str:
     """How long ago, in the two largest units; a clock that was set back gives no negative ages."""
     return format_duration(max(0.0, now - seconds(time)))
-
-
-def format_metric(key: str, value: float) -> str:
-    """Accuracies are fractions and shown as percent, rates as whole numbers, the rest with four significant digits."""
-    if math.isnan(value):
-        return "nan"
-    if math.isinf(value):
-        return "inf" if value > 0 else "-inf"
-    if key.endswith("/accuracy"):
-        return f"{100 * value:.2f} %"
-    if key.endswith("_per_s"):
-        return f"{value:.0f}" if value >= 99.5 else f"{value:.1f}"
-    return f"{value:.4g}"
-
-
-def metric_words(values: Mapping[str, float], keys: Sequence[str] | None = None) -> str:
-    """The named metrics without their group: "loss 2.301  accuracy 11.30 %"; all of them, sorted, for None."""
-    chosen = sorted(values) if keys is None else [key for key in keys if key in values]
-    words = []
-    for key in chosen:
-        shown = format_metric(key, values[key])
-        name = key.split("/", 1)[-1]
-        words.append(f"{shown} images/s" if name == "images_per_s" else f"{name} {shown}")
-    return "  ".join(words)
-
-
-def train_words(values: Mapping[str, float]) -> str:
-    """What was measured at a training step, in short."""
-    return metric_words(values, _TRAIN_KEYS)
 
 
 def epoch_words(progress: job_pb2.Progress) -> str:

@@ -21,11 +21,21 @@ from rich.text import Text
 
 from m1ctl.output import one_line
 from m1ctl.sdk.states import ACTIVE, FAILED, SUCCEEDED, job_title, state_word
-from m1ctl.views.formatting import epoch_words, metric_words, phase_words, sparkline, step_fraction, train_words
-from m1ctl.views.watched import Line, Watched, checkpoint_words, cpu_words, memory_words, power_words, training_words
+from m1ctl.views.formatting import epoch_words, phase_words, sparkline, step_fraction
+from m1ctl.views.watched import (
+    LOSS_OF_A_STEP,
+    Line,
+    Watched,
+    checkpoint_words,
+    cpu_words,
+    memory_words,
+    power_words,
+    training_words,
+)
 
 _DRAW_INTERVAL_S = 0.1
-_LABEL_WIDTH = len("val/accuracy")
+_NAME_WIDTHS = (12, 24)
+"""The least and the greatest."""
 _BAR_WIDTH = 40
 _SPARK_WIDTH = 40
 _STYLES = {
@@ -80,9 +90,11 @@ class Monitor:
 
 def draw(watched: Watched, now: float) -> RenderableType:
     """The picture of a job at a time."""
-    job = watched.job
+    job, metrics = watched.job, watched.metrics
     rows = Table.grid(padding=(0, 2), expand=True)
-    rows.add_column(style="dim", no_wrap=True, width=_LABEL_WIDTH)
+    least, greatest = _NAME_WIDTHS
+    width = max(least, min(greatest, len(metrics.validated)))
+    rows.add_column(style="dim", no_wrap=True, overflow="ellipsis", width=width)
     rows.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
     title = Text.assemble(
         (one_line(job_title(job)), "bold"), "  ", (state_word(job.state), _STYLES.get(job.state, "bold yellow"))
@@ -91,19 +103,17 @@ def draw(watched: Watched, now: float) -> RenderableType:
         title.append(one_line(f"  {phase_words(job.progress)}"))
     rows.add_row("job", title)
     rows.add_row("progress", _progress(watched, now))
-    train = train_words(job.latest_metrics)
+    train = metrics.step_words(job.latest_metrics)
     if train:
-        rows.add_row("train", Text(train))
+        rows.add_row("train", Text(one_line(train)))
     for group in ("val", "test"):
-        words = metric_words(
-            job.latest_metrics, [key for key in (f"{group}/loss", f"{group}/accuracy") if key in job.latest_metrics]
-        )
-        if words:
-            rows.add_row(group, Text(words))
+        measured = {key: value for key, value in job.latest_metrics.items() if key.startswith(f"{group}/")}
+        if measured:
+            rows.add_row(group, Text(one_line(metrics.words(measured))))
     if len(watched.losses) > 1:
-        rows.add_row("train/loss", Text(sparkline(watched.losses, _SPARK_WIDTH)))
-    if len(watched.accuracies) > 1:
-        rows.add_row("val/accuracy", Text(sparkline(watched.accuracies, _SPARK_WIDTH)))
+        rows.add_row(LOSS_OF_A_STEP, Text(sparkline(watched.losses, _SPARK_WIDTH)))
+    if len(watched.validated) > 1:
+        rows.add_row(Text(one_line(metrics.validated)), Text(sparkline(watched.validated, _SPARK_WIDTH)))
     if watched.checkpoint:
         rows.add_row("newest", Text(one_line(checkpoint_words(watched.checkpoint))))
     stats = watched.stats

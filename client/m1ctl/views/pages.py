@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.struct_pb2 import Value
@@ -13,19 +13,22 @@ from m1.units import format_bytes, format_duration
 from m1.v1 import checkpoint_pb2, dataset_pb2, job_pb2, metric_pb2, recipe_pb2, system_pb2
 
 from m1ctl.output import one_line, pairs, table
+from m1ctl.sdk.requests import SAID_BY_THE_DAEMON
 from m1ctl.sdk.states import FINAL, job_title, state_word
+from m1ctl.views.columns import columns_words, needs_words
 from m1ctl.views.formatting import (
     ABSENT,
     date_time,
     format_age,
-    format_metric,
-    metric_words,
     phase_words,
     profile_value,
     progress_words,
     seconds,
 )
+from m1ctl.views.metrics import Metrics, metrics_of
 
+_BETTER: Mapping[int, str] = {job_pb2.BETTER_MORE: "more", job_pb2.BETTER_LESS: "less"}
+_SAID = frozenset(SAID_BY_THE_DAEMON)
 # The life of a job, in the order of its first run.
 _LIFE = (
     ("create_time", "submitted"),
@@ -41,7 +44,7 @@ _LIFE = (
 
 def job_table(jobs: Sequence[job_pb2.Job], now: float) -> str:
     """One line a job: what and where it stands."""
-    header = ("ID", "NAME", "RECIPE", "STATE", "PROGRESS", "VAL ACCURACY", "AGE")
+    header = ("ID", "NAME", "RECIPE", "STATE", "PROGRESS", "METRIC", "AGE")
     rows = [
         (
             job.id,
@@ -49,7 +52,7 @@ def job_table(jobs: Sequence[job_pb2.Job], now: float) -> str:
             job.spec.recipe,
             state_word(job.state),
             progress_words(job.progress),
-            _metric(job, "val/accuracy"),
+            _headline(job),
             format_age(job.create_time, now),
         )
         for job in jobs
@@ -85,8 +88,8 @@ def job_page(job: job_pb2.Job, now: float) -> str:
         ),
         _section("times", _life(job, now)),
         _section("settings", [(name, plain_value(value)) for name, value in sorted(settings.items())]),
-        _section("profile", [(field.name, profile_value(value)) for field, value in spec.profile.ListFields()]),
-        _section("metrics", [(key, format_metric(key, job.latest_metrics[key])) for key in sorted(job.latest_metrics)]),
+        _section("profile", _profile_rows(spec.profile)),
+        _section("metrics", _metric_rows(job)),
         f"findings\n{_indent(findings_page(job.findings))}" if job.findings else "",
     ]
     return "\n\n".join(section for section in sections if section)
@@ -146,7 +149,7 @@ def _measured(value: float) -> str:
     return f"{value:.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
 
 
-def checkpoint_table(checkpoints: Sequence[checkpoint_pb2.Checkpoint], now: float) -> str:
+def checkpoint_table(checkpoints: Sequence[checkpoint_pb2.Checkpoint], metrics: Metrics, now: float) -> str:
     """One line a checkpoint."""
     header = ("ID", "STEP", "EPOCH", "SIZE", "AGE", "BEST", "METRICS", "WEIGHTS SHA-256")
     rows = [
@@ -157,7 +160,7 @@ def checkpoint_table(checkpoints: Sequence[checkpoint_pb2.Checkpoint], now: floa
             format_bytes(checkpoint.size_bytes),
             format_age(checkpoint.create_time, now),
             "best" if checkpoint.best else "",
-            metric_words(checkpoint.metrics) or ABSENT,
+            metrics.words(checkpoint.metrics) or ABSENT,
             checkpoint.weights_sha256[:16],
         )
         for checkpoint in checkpoints
@@ -167,11 +170,10 @@ def checkpoint_table(checkpoints: Sequence[checkpoint_pb2.Checkpoint], now: floa
 
 def metric_table(job: job_pb2.Job) -> str:
     """The last value of every metric."""
-    rows = [(key, format_metric(key, job.latest_metrics[key])) for key in sorted(job.latest_metrics)]
-    return table(("METRIC", "LAST VALUE"), rows, right=(1,))
+    return table(("METRIC", "LAST VALUE"), _metric_rows(job), right=(1,))
 
 
-def series_table(series: metric_pb2.GetMetricSeriesResponse) -> str:
+def series_table(series: metric_pb2.GetMetricSeriesResponse, metrics: Metrics) -> str:
     """One line a bucket."""
     header = ("STEPS", "POINTS", "MIN", "MEAN", "MAX", "LAST")
     rows = [
@@ -180,7 +182,7 @@ def series_table(series: metric_pb2.GetMetricSeriesResponse) -> str:
             if bucket.first_step == bucket.last_step
             else f"{bucket.first_step}-{bucket.last_step}",
             str(bucket.count),
-            *(format_metric(series.name, value) for value in (bucket.min, bucket.mean, bucket.max, bucket.last)),
+            *(metrics.value(series.name, value) for value in (bucket.min, bucket.mean, bucket.max, bucket.last)),
         )
         for bucket in series.buckets
     ]
@@ -196,38 +198,64 @@ def recipe_table(recipes: Iterable[recipe_pb2.Recipe]) -> str:
 
 
 def recipe_page(recipe: recipe_pb2.Recipe) -> str:
-    """A recipe with every setting: default, bounds, unit, one sentence."""
-    header = ("SETTING", "DEFAULT", "BOUNDS", "UNIT", "SUMMARY")
-    rows = [
-        (
-            setting.name,
-            plain_value(_value(setting.default)),
-            _bounds(setting),
-            setting.unit or ABSENT,
-            setting.summary,
-        )
-        for setting in recipe.settings
+    """Everything about a recipe: its data, settings, metrics, and what can be done with what it trained."""
+    about = pairs(
+        [
+            ("data", needs_words(recipe) if recipe.needs or recipe.reads_data else ""),
+            ("default data", recipe.default_data or ABSENT),
+            ("samples", recipe.sample_unit),
+        ]
+    )
+    metrics = [
+        (metric.key, metric.unit or ABSENT, _BETTER.get(metric.better, ABSENT), metric.summary)
+        for metric in recipe.metrics
     ]
-    title = f"{one_line(recipe.name)}: {one_line(recipe.summary)}"
-    return f"{title}\ndefault data: {one_line(recipe.default_data) or ABSENT}\n\n{table(header, rows)}"
+    uses = [
+        (use.name, use.inputs or ABSENT, ", ".join(option.name for option in use.options) or ABSENT, use.summary)
+        for use in recipe.uses
+    ]
+    sections = [
+        f"{one_line(recipe.name)}: {one_line(recipe.summary)}\n{about}",
+        table(("SETTING", "DEFAULT", "BOUNDS", "UNIT", "SUMMARY"), [_setting_row(one) for one in recipe.settings]),
+        table(("METRIC", "UNIT", "BETTER", "SUMMARY"), metrics) if metrics else "",
+        table(("USE", "TAKES", "OPTIONS", "SUMMARY"), uses) if uses else "",
+    ]
+    return "\n\n".join(section for section in sections if section)
 
 
-def dataset_table(datasets: Iterable[dataset_pb2.Dataset]) -> str:
-    """One line a data set."""
-    header = ("NAME", "CACHED", "TRAIN", "TEST", "CLASSES", "SIZE", "SOURCE")
+def _setting_row(setting: recipe_pb2.Setting) -> tuple[str, ...]:
+    default = plain_value(_value(setting.default))
+    return setting.name, default, _bounds(setting), setting.unit or ABSENT, setting.summary
+
+
+def dataset_table(datasets: Sequence[dataset_pb2.Dataset]) -> str:
+    """One line a dataset; below it, what was left out or changed when it was read."""
+    header = ("NAME", "CACHED", "COLUMNS", "ROWS", "SIZE", "SOURCE")
     rows = [
         (
             dataset.name,
             "yes" if dataset.cached else "no",
-            str(dataset.rows["train"]) if dataset.cached else ABSENT,
-            str(dataset.rows["test"]) if dataset.cached else ABSENT,
-            str(sum(column.class_count for column in dataset.columns)) if dataset.cached else ABSENT,
+            columns_words(dataset.columns) or ABSENT,
+            rows_words(dataset) or ABSENT,
             format_bytes(dataset.size_bytes) if dataset.cached else ABSENT,
             dataset.source,
         )
         for dataset in datasets
     ]
-    return table(header, rows, right=(2, 3, 4, 5))
+    notes = [one_line(f"{dataset.name}: {note}") for dataset in datasets for note in dataset.notes]
+    return "\n".join([table(header, rows, right=(4,)), *notes])
+
+
+def dataset_page(dataset: dataset_pb2.Dataset) -> str:
+    """What was read: columns, rows of each split, and what was left out or changed."""
+    first = f"{dataset.name}: {columns_words(dataset.columns)}; {rows_words(dataset)}"
+    return "\n".join(one_line(line) for line in (first, *dataset.notes))
+
+
+def rows_words(dataset: dataset_pb2.Dataset) -> str:
+    """Rows of each split, "train" first: "train 400, test 100"."""
+    splits = sorted(dataset.rows, key=lambda split: (split != "train", split))
+    return ", ".join(f"{split} {dataset.rows[split]}" for split in splits)
 
 
 def daemon_page(info: system_pb2.GetSystemInfoResponse, busy: Sequence[job_pb2.Job]) -> str:
@@ -276,8 +304,21 @@ def _bounds(setting: recipe_pb2.Setting) -> str:
     ).bounds
 
 
-def _metric(job: job_pb2.Job, key: str) -> str:
-    return format_metric(key, job.latest_metrics[key]) if key in job.latest_metrics else ABSENT
+def _headline(job: job_pb2.Job) -> str:
+    """The headline metric of the last validation: "accuracy 95.83 %"."""
+    metrics = metrics_of(job)
+    return metrics.words(job.latest_metrics, [metrics.validated]) or ABSENT
+
+
+def _metric_rows(job: job_pb2.Job) -> list[tuple[str, str]]:
+    metrics = metrics_of(job)
+    return [(key, metrics.value(key, job.latest_metrics[key])) for key in sorted(job.latest_metrics)]
+
+
+def _profile_rows(profile: job_pb2.Profile) -> list[tuple[str, str]]:
+    """As it is typed, then where it comes from."""
+    typed = [(field.name, profile_value(value)) for field, value in profile.ListFields() if field.name not in _SAID]
+    return [*typed, ("origin", profile.origin), ("out of date", "; ".join(profile.stale))]
 
 
 def _section(title: str, rows: Sequence[tuple[str, str]]) -> str:

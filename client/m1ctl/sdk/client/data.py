@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 
 from google.protobuf.json_format import MessageToDict
-from m1.columns import IMAGES_OF_32, Need
+from m1.columns import Need, key_of_needs
 from m1.errors import M1Error, Reason
 from m1.settings import Value
 from m1.v1 import dataset_pb2, job_pb2, recipe_pb2
@@ -107,7 +107,7 @@ def has_columns(dataset: dataset_pb2.Dataset, needs: list[Need]) -> bool:
 
 def read_settings(needs: list[Need]) -> dict[str, Value]:
     """The settings of a reading that gives what is needed; none for what is read without being asked."""
-    if all(need in IMAGES_OF_32 for need in needs):
+    if not needs or not key_of_needs(needs):
         return {}
     return {name: value for need in needs for name, value in need.options.items()}
 
