@@ -25,7 +25,7 @@ def check_writable(out: str) -> None:
     if os.path.isdir(path):
         raise _unusable(out, "is a directory")
     if not os.path.isdir(path.parent):
-        raise _unusable(out, "is in no directory that there is")
+        raise _unusable(out, "cannot be written: its directory does not exist")
     try:
         if os.path.exists(path) and not os.access(path, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
@@ -79,7 +79,7 @@ def _replace(path: Path, content: bytes) -> None:
 
 
 def _beside(path: Path, content: bytes) -> Path:
-    """A new file in the same directory, with the content in it."""
+    """Write the content to a new file in the same directory."""
     temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
     with open(temporary, "xb") as file:
         try:

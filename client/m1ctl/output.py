@@ -5,11 +5,14 @@ from __future__ import annotations
 import codecs
 import enum
 import errno
+import itertools
+import json
 import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from m1.errors import M1Error, Reason
@@ -37,9 +40,23 @@ def tell(sentence: str) -> None:
     print(one_line(sentence), file=sys.stderr, flush=True)  # noqa: T201
 
 
-def tell_error(sentence: str) -> None:
-    """Say why a command failed."""
-    tell(f"m1ctl: {sentence}")
+def tell_error(error: M1Error | str, output: Format = Format.text) -> None:
+    """Say why a command failed: in one sentence, or for programs as one JSON object with the reason."""
+    if output is Format.json:
+        failure = error if isinstance(error, M1Error) else M1Error(Reason.INTERNAL, error)
+        print(json.dumps({"error": asdict(failure)}), file=sys.stderr, flush=True)  # noqa: T201
+    else:
+        tell(f"m1ctl: {error}")
+
+
+def output_of(arguments: Sequence[str]) -> Format:
+    """Return the value of -o among a command's arguments, whatever else is wrong with them."""
+    typed = itertools.takewhile(lambda word: word != "--", arguments)
+    is_json = any(
+        word in {"-ojson", "--output=json"} or (word in {"-o", "--output"} and value == "json")
+        for word, value in itertools.pairwise([*typed, ""])
+    )
+    return Format.json if is_json else Format.text
 
 
 def put(text: str) -> None:
@@ -65,7 +82,7 @@ def put_text(text: str) -> None:
 
 
 def visible(text: str) -> str:
-    r"""Text for a terminal: an escape sequence is shown as "\x1b[31m"; a carriage return ends the line."""
+    r"""Return text for a terminal: an escape sequence is shown as "\x1b[31m"; a carriage return ends the line."""
     lines = text.replace("\r\n", "\n").replace("\r", "\n")
     return _CONTROL_IN_TEXT.sub(lambda found: found[0].encode("unicode_escape").decode(), lines)
 
@@ -91,7 +108,7 @@ class ByteStream:
 
 
 def give_up_output() -> None:
-    """What is still buffered for stdout must not fail once more at exit."""
+    """Drop what is still buffered for stdout, so that it does not fail once more at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -129,7 +146,7 @@ def to_json(message: Message, indent: int | None) -> str:
 
 
 def one_line(text: str) -> str:
-    """Text without line breaks or anything else that a terminal would obey."""
+    """Return text without line breaks or anything else that a terminal would obey."""
     return _CONTROL.sub(" ", text)
 
 
@@ -149,7 +166,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[
 
 
 def pairs(rows: Sequence[tuple[str, str]]) -> str:
-    """Names and values in two columns; rows without a value are left out."""
+    """Return names and values in two columns; rows without a value are left out."""
     shown = [(one_line(name), one_line(value)) for name, value in rows if value]
     width = max((len(name) for name, _ in shown), default=0)
     return "\n".join(f"{name.ljust(width)}  {value}" for name, value in shown)

@@ -66,7 +66,7 @@ def uninstall(system: System, home: Path) -> str:
 
 
 def agent_path(system: System, label: str) -> Path:
-    """Where launchd looks for the agent at a login."""
+    """Return where launchd looks for the agent at login."""
     return system.user_home / "Library" / "LaunchAgents" / f"{label}.plist"
 
 

@@ -60,13 +60,13 @@ def uninstall(system: System, home: Path) -> str:
 
 
 def unit_name(system: System, home: Path) -> str:
-    """The unit of a home: "m1d.service" for the default one."""
+    """Return the unit of a home: "m1d.service" for the default one."""
     suffix = name_suffix(system, home)
     return f"{UNIT}-{suffix}.service" if suffix else f"{UNIT}.service"
 
 
 def unit_path(system: System, name: str) -> Path:
-    """Where systemd looks for a user's own unit."""
+    """Return where systemd looks for a user's own unit."""
     return system.config_home / "systemd" / "user" / name
 
 

@@ -112,9 +112,9 @@ def test_a_failed_job_s_page_has_the_error_and_the_way_out() -> None:
     for words in (
         "state     failed",
         "error     BAD_DATA: it broke",
-        "way out   mend it",
+        "hint      mend it",
         "for 1m 00s",
-        "1m 10s after it was submitted",
+        "1m 10s after submission",
         "epochs  3\n",
         "fast    true",
         "lr      0.001",

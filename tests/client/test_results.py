@@ -164,7 +164,7 @@ def test_the_results_of_a_job_are_listed_and_shown(played: tuple[Played, Home]) 
     ]
     shown = m1ctl(home, "results", "first", "confusion")
     assert shown.stdout == table_page(CONFUSION) + "\n"
-    assert shown.stderr == "not all is here: 100 of 4,000 rows\n"
+    assert shown.stderr == "truncated: 100 of 4,000 rows\n"
     assert json.loads(m1ctl(home, "results", "first", "confusion", "-o", "json").stdout) == CONFUSION
     assert m1ctl(home, "results", "first", "sample").stdout == "def f():\n\treturn 1\n"
     assert json.loads(m1ctl(home, "results", "first", "sample", "-o", "json").stdout)["size_bytes"] == "18"

@@ -171,7 +171,7 @@ def test_a_phase_is_told_when_it_begins() -> None:
 def test_what_was_lost_is_said() -> None:
     watched = Watched(a_job())
     (line,) = watched.take(event_pb2.WatchResponse(lost=event_pb2.LostRange(first_revision=10, last_revision=19)))
-    assert line.text == "this reader was too slow: metrics in revisions 10-19 were lost"
+    assert line.text == "this reader was too slow: metrics of revisions 10-19 were dropped"
     assert watched.lost_revisions == 10
 
 
@@ -258,7 +258,7 @@ def picture(watched: Watched, width: int = 140) -> str:
 
 
 def test_the_monitor_draws_before_anything_is_known() -> None:
-    assert "the plan is not known yet" in picture(Watched(job_pb2.Job(id="j1", name="first")))
+    assert "waiting for the first step" in picture(Watched(job_pb2.Job(id="j1", name="first")))
 
 
 def test_the_monitor_draws_what_is_known() -> None:

@@ -1,4 +1,4 @@
-"""The verbs for checkpoints."""
+"""Commands for checkpoints."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from m1ctl.session import reference, session_of
 def checkpoint(context: typer.Context, job: OptionalJob = None, output: Output = Format.text) -> None:
     """Make a checkpoint now.
 
-    Returns when it is durable.
+    Returns when it is safely on disk.
     """
     from m1.units import format_bytes
     from m1.v1 import checkpoint_pb2
@@ -47,20 +47,20 @@ def checkpoints(context: typer.Context, job: OptionalJob = None, output: Output 
     elif found:
         put(checkpoint_table(found, metrics_of(owner), time.time()))
     else:
-        tell(f"job {owner.id} has no checkpoint yet")
+        tell(f"job {owner.id} has no checkpoints yet")
 
 
 def download(
     context: typer.Context,
-    checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT", help='Its id, "j12@352".', show_default=False)],
-    directory: Annotated[
-        Path, typer.Argument(metavar="DIR", help="A directory that does not exist yet.", show_default=False)
+    checkpoint: Annotated[
+        str, typer.Argument(metavar="CHECKPOINT", help='Checkpoint id, such as "j12@352".', show_default=False)
     ],
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory to create.", show_default=False)],
     output: Output = Format.text,
 ) -> None:
-    """Copy a checkpoint into a new directory.
+    """Copy a checkpoint to a new directory.
 
-    The directory appears whole and verified, or not at all.
+    The directory appears complete and verified, or not at all.
     """
     from m1.v1 import checkpoint_pb2
 

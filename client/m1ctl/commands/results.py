@@ -1,4 +1,4 @@
-"""What a job has made beside its weights, and what its model answers: `results`, `predict`, `sample`."""
+"""Results of a job and uses of its model: `m1ctl results`, `predict`, `sample`."""
 
 from __future__ import annotations
 
@@ -25,31 +25,36 @@ if TYPE_CHECKING:
 
 Checkpoint = Annotated[
     str | None,
-    typer.Option(metavar="ID", help="Use this checkpoint (default: the best, else the newest).", show_default=False),
+    typer.Option(metavar="ID", help="Checkpoint to use (default: the best, else the newest).", show_default=False),
 ]
 
 
 def results(
     context: typer.Context,
     job: OptionalJob = None,
-    name: Annotated[str | None, typer.Argument(help="Show this one.", show_default=False)] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", help="Result to show (default: list them all).", show_default=False),
+    ] = None,
     out: Out = None,
     output: Output = Format.text,
 ) -> None:
     """List a job's results, or show one.
 
-    Tables and texts are printed; an image is written to a file with --out. With -o json, a table is printed as its
-    rows and columns, anything else as its description.
+    Tables and texts are printed; save an image with --out. With -o json, a table is printed with its columns and rows,
+    anything else by its description.
     """
     from m1.v1 import result_pb2
 
     from m1ctl.out_file import check_writable
     from m1ctl.views.results import result_table
 
-    check_not_empty("name", name, "omit it to list all results")
-    check_not_empty("out", out, "name a file, or omit --out")
+    check_not_empty("NAME", name, "omit it to list all results")
+    check_not_empty("--out", out, "name a file, or omit it")
     if out and name is None:
-        raise M1Error(Reason.INVALID_ARGUMENT, f'--out "{out}" needs a result', "name one: m1ctl results JOB NAME")
+        raise M1Error(
+            Reason.INVALID_ARGUMENT, f'--out "{out}" needs the name of a result', "m1ctl results JOB NAME --out FILE"
+        )
     if out:
         check_writable(out)
     with session_of(context).connect() as client:
@@ -100,7 +105,7 @@ def _show(file: ResultFile, out: str | None, output: Format) -> None:
             field="out",
         )
     if result.truncated:
-        tell(f"not all is here: {result.truncated}")
+        tell(f"truncated: {result.truncated}")
 
 
 def predict(
@@ -108,14 +113,14 @@ def predict(
     job: RequiredJob,
     files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Files to predict for.", show_default=False)],
     top: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Show the N likeliest answers.", show_default=False)
+        int | None, typer.Option(min=1, metavar="N", help="Show the N most likely answers.", show_default=False)
     ] = None,
     checkpoint: Checkpoint = None,
     output: Output = Format.text,
 ) -> None:
-    """Ask a trained model about files.
+    """Run a trained model on files.
 
-    Prints a row for each file; with -o json, an object a line as the answers come. A running job keeps running.
+    Prints a row for each file; with -o json, one object a line. Does not disturb a job that is running.
     """
     from m1ctl.views.results import answer_table
 
@@ -137,19 +142,20 @@ def sample(
     job: RequiredJob,
     prompt: Annotated[str | None, typer.Option(help="Text to continue.", show_default=False)] = None,
     length: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="How much to write.", show_default=False)
+        int | None, typer.Option(min=1, metavar="N", help="How much text to generate.", show_default=False)
     ] = None,
     temperature: Annotated[
-        float | None, typer.Option(min=0, help="Higher is more surprising; 0 is always the same.", show_default=False)
+        float | None,
+        typer.Option(min=0, help="Higher is more varied; 0 always picks the most likely.", show_default=False),
     ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Same seed, same text.", show_default=False)] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Random seed.", show_default=False)] = None,
     checkpoint: Checkpoint = None,
     output: Output = Format.text,
 ) -> None:
-    """Have a trained model write text.
+    """Generate text with a trained model.
 
-    Prints it as it comes; with -o json, an object a line. Options that are left out are the recipe's (m1ctl recipes
-    show lists them). A running job keeps running.
+    Prints the text as it is generated; with -o json, one object a line. m1ctl recipes show lists the defaults. Does not
+    disturb a job that is running.
     """
     given = {"prompt": prompt, "length": length, "temperature": temperature, "seed": seed}
     options = {name: value for name, value in given.items() if value is not None}
@@ -173,7 +179,7 @@ def _answers(
     options: dict[str, bool | float | str],
     checkpoint: str | None,
 ) -> Iterator[dict[str, object]]:
-    check_not_empty("checkpoint", checkpoint, "name a checkpoint, or omit --checkpoint")
+    check_not_empty("--checkpoint", checkpoint, "name a checkpoint, or omit it")
     with session.connect() as client:
         for answer in client.use_model(job, use, files, options, checkpoint or "", timeout_s=session.timeout_s):
             if answer.HasField("row"):
@@ -181,7 +187,7 @@ def _answers(
 
 
 def _plain(value: Value) -> float | str | bool | None:
-    """A value of an answer; None for what JSON does not have."""
+    """Return a value of an answer; None for what JSON does not have."""
     match value.WhichOneof("kind"):
         case "number_value":
             return value.number_value if math.isfinite(value.number_value) else None

@@ -39,7 +39,7 @@ SAID_BY_THE_DAEMON = ("origin", "source", "stale")
 
 
 def build(message: type[M], where: str = "", /, **fields: Any) -> M:
-    """A message with these fields; None leaves one out.
+    """Return a message with these fields; None leaves one out.
 
     Args:
         message: Its class.
@@ -61,7 +61,7 @@ def build(message: type[M], where: str = "", /, **fields: Any) -> M:
 
 
 def build_settings(settings: Mapping[str, Any], where: str = "settings.") -> Struct:
-    """Settings, or options, as they are sent.
+    """Return settings, or options, as they are sent.
 
     Raises:
         M1Error: INVALID_ARGUMENT, with the setting and its value.
@@ -76,7 +76,7 @@ def build_settings(settings: Mapping[str, Any], where: str = "settings.") -> Str
 
 
 def asked_profile(profile: job_pb2.Profile | None) -> job_pb2.Profile | None:
-    """A profile as it is asked for; that of another job may be given as it is."""
+    """Return a profile as it is asked for; that of another job may be given as it is."""
     if not isinstance(profile, job_pb2.Profile):
         return profile  # None, or what `build` refuses
     asked = job_pb2.Profile()
@@ -87,7 +87,7 @@ def asked_profile(profile: job_pb2.Profile | None) -> job_pb2.Profile | None:
 
 
 def recipe_file(path: str | os.PathLike[str], class_name: str = "") -> job_pb2.RecipeFile:
-    """A user's own recipe as it is sent: a Python file, with the class in it when there are several.
+    """Return a user's own recipe as it is sent: a Python file, with the class in it when there are several.
 
     Raises:
         M1Error: RECIPE_NOT_FOUND or TOO_LARGE.
@@ -99,19 +99,19 @@ def recipe_file(path: str | os.PathLike[str], class_name: str = "") -> job_pb2.R
     except (FileNotFoundError, IsADirectoryError):
         raise M1Error(
             Reason.RECIPE_NOT_FOUND,
-            f'there is no file "{path}"',
-            "m1ctl recipes new FILE writes one to begin with",
+            f'file "{path}" does not exist',
+            "m1ctl recipes new FILE writes one to start from",
             field="recipe",
             value=str(path),
         ) from None
     if len(content) > RECIPE_FILE_BYTES:
         message = f'"{path}" is too large for a recipe'
-        raise M1Error(Reason.TOO_LARGE, message, f"it may have {RECIPE_FILE_BYTES} bytes", field="recipe")
+        raise M1Error(Reason.TOO_LARGE, message, f"the limit is {RECIPE_FILE_BYTES} bytes", field="recipe")
     return build(job_pb2.RecipeFile, name=os.path.basename(path), class_name=class_name, content=content)
 
 
 def recipe_named(recipe: str) -> str | job_pb2.RecipeFile:
-    """What was typed for a recipe: a name, or a file ("./mine.py", "mine.py:Mine"), which is read.
+    """Return the recipe that was typed: a name, or a file ("./mine.py", "mine.py:Mine"), which is read.
 
     It is a file when it has a separator, or ends in ".py" before the class.
 
@@ -126,7 +126,7 @@ def recipe_named(recipe: str) -> str | job_pb2.RecipeFile:
 
 
 def name_or_file(recipe: str | job_pb2.RecipeFile) -> dict[str, Any]:
-    """The field of a message that takes a recipe."""
+    """Return the field of a message that takes a recipe."""
     return {"recipe_file" if isinstance(recipe, job_pb2.RecipeFile) else "recipe": recipe}
 
 
@@ -141,7 +141,7 @@ def _refused(field: str, value: object, way_out: str) -> M1Error:
 
 
 def _takes(message: type[Message], name: str) -> str:
-    """What a field takes, as the second half of a sentence."""
+    """Say what a field takes, as the second half of a sentence."""
     field = message.DESCRIPTOR.fields_by_name.get(name)
     if field is None:
         return f"{message.DESCRIPTOR.name} has no such field"

@@ -9,7 +9,7 @@ from m1.v1 import dataset_pb2, recipe_pb2
 
 
 def column_words(column: dataset_pb2.Column) -> str:
-    """A column as it was read: "images 160 px crop", "5 classes", "text"."""
+    """Return a column as it was read: "images 160 px crop", "5 classes", "text"."""
     if column.kind == "image":
         size = column.options.get("size") or "x".join(str(side) for side in column.shape[:2])
         return " ".join(filter(None, ["images", f"{size} px" if size else "", column.options.get("fit", "")]))
@@ -23,12 +23,12 @@ def column_words(column: dataset_pb2.Column) -> str:
 
 
 def columns_words(columns: Sequence[dataset_pb2.Column]) -> str:
-    """All columns: "images 160 px crop, 5 classes"."""
+    """Return all columns in words: "images 160 px crop, 5 classes"."""
     return ", ".join(map(column_words, columns))
 
 
 def needs_words(recipe: recipe_pb2.Recipe) -> str:
-    """What a recipe needs of its data, with its settings at their defaults: "images of 64 px (crop) and a label"."""
+    """Return what a recipe needs, with default settings: "images of 64 px (crop) and a label for each"."""
     if recipe.reads_data:
         return "a file or folder that it reads itself"
     defaults = {setting.name: _default(setting) for setting in recipe.settings}

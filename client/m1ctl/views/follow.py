@@ -20,9 +20,9 @@ _STATS_INTERVAL_S = 1.0
 _SOON_S = 0.1
 _HISTORY_POINTS = 200
 _WAITING = {
-    job_pb2.JOB_STATE_PAUSED: "it is paused: m1ctl resume {id} goes on with it; still watching (Ctrl-C detaches)",
-    job_pb2.JOB_STATE_HELD: "it is held: m1ctl resume {id} goes on with it; still watching (Ctrl-C detaches)",
-    job_pb2.JOB_STATE_QUEUED: "it waits for its turn; still watching (Ctrl-C detaches)",
+    job_pb2.JOB_STATE_PAUSED: "paused; resume it with m1ctl resume {id} (still watching; Ctrl-C detaches)",
+    job_pb2.JOB_STATE_HELD: "held; resume it with m1ctl resume {id} (still watching; Ctrl-C detaches)",
+    job_pb2.JOB_STATE_QUEUED: "waiting for its turn (still watching; Ctrl-C detaches)",
 }
 
 
@@ -31,7 +31,7 @@ class View(Protocol):
 
     stats_interval_s: float
     draws_history: bool
-    """Whether it shows what was measured before the watch began."""
+    """True if it shows what was measured before the watch began."""
 
     def __enter__(self) -> Self: ...
 
@@ -130,13 +130,13 @@ def follow_to_the_end(client: Client, job: job_pb2.Job, output: Format, view: Vi
             elif output is Format.json:
                 put_json_line(last_state_change(client, watched.job))
     except KeyboardInterrupt:
-        tell(f"detached; the job goes on, and m1ctl watch {job.id} shows it again")
+        tell(f"detached; {job.id} keeps running (m1ctl watch {job.id} to reattach)")
         return ExitCode.INTERRUPTED
-    return end_of(watched.job)
+    return end_of(watched.job, output)
 
 
 def last_state_change(client: Client, job: job_pb2.Job) -> event_pb2.WatchResponse:
-    """A response with the last stored state change of a job that has ended, as a watch told it when it happened.
+    """Return a response with the last stored state change of a job that has ended, as a watch told it when it happened.
 
     Without events when the store keeps that change no longer: nothing is made up.
     """
@@ -177,14 +177,14 @@ def _follow(client: Client, watched: Watched, view: View) -> None:
                 tell(_WAITING[told_state].format(id=watched.job.id))
 
 
-def end_of(job: job_pb2.Job) -> ExitCode:
-    """The exit code that a job's end deserves; why it did not succeed is said on stderr."""
+def end_of(job: job_pb2.Job, output: Format = Format.text) -> ExitCode:
+    """Return the exit code for a job's end; say on stderr why it did not succeed."""
     if job.state == SUCCEEDED:
         return ExitCode.OK
     if job.state == FAILED:
-        message = job.error.message or job.reason or "it gave no reason"
+        message = job.error.message or job.reason or "no reason was given"
         error = M1Error(Reason.JOB_FAILED, f"job {job_title(job)} failed: {message}", job.error.hint)
-        tell_error(str(error))
+        tell_error(error, output)
         return error.exit_code
     how = "starts it over" if measures(job) else "continues from its newest checkpoint"
     tell_error(f"job {job_title(job)} was cancelled: m1ctl retry {job.id} {how}")

@@ -17,57 +17,57 @@ _BARS = "▁▂▃▄▅▆▇█"
 
 
 def seconds(time: Timestamp) -> float:
-    """Seconds since the epoch."""
+    """Return seconds since the epoch."""
     return time.seconds + time.nanos * 1e-9
 
 
 def clock_time(time: Timestamp) -> str:
-    """The local time of day: "14:03:27"."""
+    """Return the local time of day: "14:03:27"."""
     return datetime.datetime.fromtimestamp(seconds(time)).astimezone().strftime("%H:%M:%S")
 
 
 def date_time(time: Timestamp) -> str:
-    """The local date and time: "2026-03-01 14:03:27"."""
+    """Return the local date and time: "2026-03-01 14:03:27"."""
     return datetime.datetime.fromtimestamp(seconds(time)).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def format_age(time: Timestamp, now: float) -> str:
-    """How long ago, in the two largest units; a clock that was set back gives no negative ages."""
+    """Return how long ago, in the two largest units; a clock that was set back gives no negative ages."""
     return format_duration(max(0.0, now - seconds(time)))
 
 
 def epoch_words(progress: job_pb2.Progress) -> str:
-    """The epoch that it is in, counted from one: "2/15"; the last one when all are done."""
+    """Return the epoch that it is in, counted from one: "2/15"; the last one when all are done."""
     return (
         f"{min(progress.epoch + 1, progress.total_epochs)}/{progress.total_epochs}" if progress.total_epochs else ABSENT
     )
 
 
 def step_fraction(progress: job_pb2.Progress) -> float | None:
-    """The part of all steps that is done; None before the plan is known."""
+    """Return the part of all steps that is done; None before the plan is known."""
     return min(1.0, progress.step / progress.total_steps) if progress.total_steps else None
 
 
 def progress_words(progress: job_pb2.Progress) -> str:
-    """The short form: "epoch 2/15  13 %"."""
+    """Return the short form: "epoch 2/15  13 %"."""
     fraction = step_fraction(progress)
     return f"epoch {epoch_words(progress)}  {100 * fraction:.0f} %" if fraction is not None else ABSENT
 
 
 def phase_words(progress: job_pb2.Progress) -> str:
-    """What it does now: "read data 1200/5000", "validate"; nothing for the plain training."""
+    """Return the phase: "read data 1200/5000", "validate"; nothing for plain training."""
     if not progress.phase or progress.phase == "train":
         return ""
     return progress.phase + (f" {progress.phase_done}/{progress.phase_total}" if progress.phase_total else "")
 
 
 def profile_value(value: bool | int | str) -> str:
-    """The value of a profile's field as a person would type it: "on", "4", "bfloat16"."""
+    """Return the value of a profile's field as a person would type it: "on", "4", "bfloat16"."""
     return ("on" if value else "off") if isinstance(value, bool) else str(value)
 
 
 def sparkline(values: Sequence[float], width: int) -> str:
-    """Values as bars between their least and their greatest; more than `width` are averaged into as many groups."""
+    """Draw values as bars between their minimum and maximum; more than `width` are averaged into groups."""
     finite = [value for value in values if math.isfinite(value)]
     if not finite or width < 1:
         return ""

@@ -38,11 +38,11 @@ class Metrics:
         return f"val/{self.headline.key}"
 
     def value(self, key: str, value: float) -> str:
-        """A value with its unit: "81.67 %" of a fraction, "312 images/s" of the engine's pace, "0.0412 s"."""
+        """Return a value with its unit: "81.67 %" of a fraction, "312 images/s" of the engine's pace, "0.0412 s"."""
         return format_value(value, self._unit(key))
 
     def words(self, values: Mapping[str, float], keys: Iterable[str] | None = None) -> str:
-        """Some metrics without their group, or all of them for None: "loss 2.301  accuracy 11.30 %  312 images/s"."""
+        """Return metrics (None: all) without their group: "loss 2.301  accuracy 11.30 %  312 images/s"."""
         chosen = self.ordered(values) if keys is None else [key for key in keys if key in values]
         # A pace is told by its unit.
         return "  ".join(
@@ -51,7 +51,7 @@ class Metrics:
         )
 
     def step_words(self, values: Mapping[str, float]) -> str:
-        """What was measured in a step, in short: the loss, the recipe's own metrics, the learning rate, the pace."""
+        """Return a step in short: the loss, the recipe's own metrics, the learning rate, the pace."""
         step = [key for key in self.ordered(values) if key.startswith(f"{_STEP}/")]
         own = [key for key in step if _name(key) not in _OF_A_STEP and not key.endswith(_RATE)]
         loss = [f"{_STEP}/{LOSS.key}"]
@@ -59,7 +59,7 @@ class Metrics:
         return self.words(values, [*loss, *(key for key in own if key not in loss), *rest])
 
     def ordered(self, keys: Iterable[str]) -> list[str]:
-        """The keys as the recipe declares them, then all others by their name."""
+        """Return the keys as the recipe declares them, then all others by their name."""
         places = {metric.key: place for place, metric in enumerate(self.declared)}
         return sorted(keys, key=lambda key: (places.get(_name(key), len(places)), key))
 
@@ -75,7 +75,7 @@ class Metrics:
 
 
 def format_value(value: float, unit: str) -> str:
-    """A number with its unit: a fraction as percent, a pace as a whole number, else four significant digits."""
+    """Return a number with its unit: a fraction as percent, a pace as a whole number, else four significant digits."""
     if not math.isfinite(value):
         return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
     if unit == "fraction":
@@ -86,7 +86,7 @@ def format_value(value: float, unit: str) -> str:
 
 
 def metrics_of(job: job_pb2.Job) -> Metrics:
-    """What a job declares."""
+    """Return what a job declares."""
     declared = [Metric(info.key, info.unit, _BETTER.get(info.better, ""), info.summary) for info in job.metrics]
     return Metrics(declared, job.sample_unit or _SAMPLES)
 

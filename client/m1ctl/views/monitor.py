@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from typing import Self
 
 from m1.units import format_duration
@@ -22,6 +23,7 @@ from rich.text import Text
 from m1ctl.output import one_line
 from m1ctl.sdk.states import ACTIVE, FAILED, SUCCEEDED, job_title, state_word
 from m1ctl.views.formatting import epoch_words, phase_words, sparkline, step_fraction
+from m1ctl.views.suspension import suspendable
 from m1ctl.views.watched import (
     LOSS_OF_A_STEP,
     Line,
@@ -63,13 +65,16 @@ class Monitor:
         self._clock = clock
         self._monotonic = monotonic
         self._drawn = float("-inf")
+        self._ending = ExitStack()
 
     def __enter__(self) -> Self:
+        self._ending.callback(self._live.stop)
         self._live.start()
+        self._ending.enter_context(suspendable(self._live.stop, lambda: self._live.start(refresh=True)))
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._live.stop()
+        self._ending.close()
 
     def begin(self, watched: Watched) -> None:
         """Draw how the job stands."""
@@ -89,7 +94,7 @@ class Monitor:
 
 
 def draw(watched: Watched, now: float) -> RenderableType:
-    """The picture of a job at a time."""
+    """Draw a job as it stands at a time."""
     job, metrics = watched.job, watched.metrics
     rows = Table.grid(padding=(0, 2), expand=True)
     least, greatest = _NAME_WIDTHS
@@ -122,7 +127,7 @@ def draw(watched: Watched, now: float) -> RenderableType:
         rows.add_row("process", Text(one_line(training_words(stats))))
         rows.add_row("power", Text(one_line(power_words(stats))))
     if watched.lost_revisions:
-        rows.add_row("lost", Text(f"{watched.lost_revisions} metric events: this reader was too slow"))
+        rows.add_row("lost", Text(f"{watched.lost_revisions} metric events (this reader was too slow)"))
     return Group(Text(), rows)
 
 
@@ -130,7 +135,7 @@ def _progress(watched: Watched, now: float) -> RenderableType:
     progress = watched.job.progress
     fraction = step_fraction(progress)
     if fraction is None:
-        return Text("the plan is not known yet")
+        return Text("waiting for the first step")
     pace = watched.throughput.steps_per_s
     eta_s = watched.throughput.eta_s(progress.total_steps, now)
     words = [

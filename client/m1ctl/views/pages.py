@@ -43,7 +43,7 @@ _LIFE = (
 
 
 def job_table(jobs: Sequence[job_pb2.Job], now: float) -> str:
-    """One line a job: what and where it stands."""
+    """Return a table of jobs."""
     header = ("ID", "NAME", "RECIPE", "STATE", "PROGRESS", "METRIC", "AGE")
     rows = [
         (
@@ -61,7 +61,7 @@ def job_table(jobs: Sequence[job_pb2.Job], now: float) -> str:
 
 
 def job_page(job: job_pb2.Job, now: float) -> str:
-    """Everything about one job."""
+    """Return a page with everything about a job."""
     spec = job.spec
     progress = job.progress
     steps = f"step {progress.step}/{progress.total_steps}  {progress_words(progress)}" if progress.total_steps else ""
@@ -73,10 +73,10 @@ def job_page(job: job_pb2.Job, now: float) -> str:
                 ("state", state_word(job.state)),
                 ("reason", job.reason),
                 ("error", f"{job.error.code}: {job.error.message}" if job.HasField("error") else ""),
-                ("way out", job.error.hint),
+                ("hint", job.error.hint),
                 ("recipe", _recipe_words(spec)),
                 ("data", spec.data),
-                ("begun with", spec.from_checkpoint),
+                ("started from", spec.from_checkpoint),
                 ("priority", str(spec.priority)),
                 ("progress", steps),
                 ("phase", phase_words(progress) if job.state not in FINAL else ""),
@@ -109,19 +109,19 @@ def _life(job: job_pb2.Job, now: float) -> list[tuple[str, str]]:
         last = index + 1 == len(entered)
         if last and job.state in FINAL:
             since = seconds(time) - seconds(job.create_time)
-            rows.append((word, f"{date_time(time)}  {format_duration(max(0.0, since))} after it was submitted"))
+            rows.append((word, f"{date_time(time)}  {format_duration(max(0.0, since))} after submission"))
             continue
         if word == "submitted" and not last:
             rows.append((word, date_time(time)))
             continue
         until = now if last else seconds(entered[index + 1][0])
         lasted = format_duration(max(0.0, until - seconds(time)))
-        rows.append((word, f"{date_time(time)}  " + (f"for {lasted} until now" if last else f"for {lasted}")))
+        rows.append((word, f"{date_time(time)}  " + (f"for {lasted} so far" if last else f"for {lasted}")))
     return rows
 
 
 def findings_page(findings: Sequence[job_pb2.Finding]) -> str:
-    """One line a finding; a column in which nothing stands is left out."""
+    """Return a table of findings without its empty columns."""
     header = ("MEASURED", "VALUE", "95 % INTERVAL", "N", "CLAIMED", "CHOSEN", "NOTE")
     rows = [
         (
@@ -150,7 +150,7 @@ def _measured(value: float) -> str:
 
 
 def checkpoint_table(checkpoints: Sequence[checkpoint_pb2.Checkpoint], metrics: Metrics, now: float) -> str:
-    """One line a checkpoint."""
+    """Return a table of checkpoints."""
     header = ("ID", "STEP", "EPOCH", "SIZE", "AGE", "BEST", "METRICS", "WEIGHTS SHA-256")
     rows = [
         (
@@ -169,12 +169,12 @@ def checkpoint_table(checkpoints: Sequence[checkpoint_pb2.Checkpoint], metrics: 
 
 
 def metric_table(job: job_pb2.Job) -> str:
-    """The last value of every metric."""
+    """Return a table of the latest metrics."""
     return table(("METRIC", "LAST VALUE"), _metric_rows(job), right=(1,))
 
 
 def series_table(series: metric_pb2.GetMetricSeriesResponse, metrics: Metrics) -> str:
-    """One line a bucket."""
+    """Return a table of a metric's buckets."""
     header = ("STEPS", "POINTS", "MIN", "MEAN", "MAX", "LAST")
     rows = [
         (
@@ -190,7 +190,7 @@ def series_table(series: metric_pb2.GetMetricSeriesResponse, metrics: Metrics) -
 
 
 def recipe_table(recipes: Iterable[recipe_pb2.Recipe]) -> str:
-    """One line a recipe."""
+    """Return a table of recipes."""
     rows = [
         (recipe.name, recipe.default_data or ABSENT, recipe.package or ABSENT, recipe.summary) for recipe in recipes
     ]
@@ -198,7 +198,7 @@ def recipe_table(recipes: Iterable[recipe_pb2.Recipe]) -> str:
 
 
 def recipe_page(recipe: recipe_pb2.Recipe) -> str:
-    """Everything about a recipe: its data, settings, metrics, and what can be done with what it trained."""
+    """Return a page about a recipe: its data, settings, metrics and uses."""
     about = pairs(
         [
             ("data", needs_words(recipe) if recipe.needs or recipe.reads_data else ""),
@@ -229,7 +229,7 @@ def _setting_row(setting: recipe_pb2.Setting) -> tuple[str, ...]:
 
 
 def dataset_table(datasets: Sequence[dataset_pb2.Dataset]) -> str:
-    """One line a dataset; below it, what was left out or changed when it was read."""
+    """Return a table of datasets; below it, what was left out or changed when they were read."""
     header = ("NAME", "CACHED", "COLUMNS", "ROWS", "SIZE", "SOURCE")
     rows = [
         (
@@ -247,19 +247,19 @@ def dataset_table(datasets: Sequence[dataset_pb2.Dataset]) -> str:
 
 
 def dataset_page(dataset: dataset_pb2.Dataset) -> str:
-    """What was read: columns, rows of each split, and what was left out or changed."""
+    """Return what was read: columns, rows of each split, and what was left out or changed."""
     first = f"{dataset.name}: {columns_words(dataset.columns)}; {rows_words(dataset)}"
     return "\n".join(one_line(line) for line in (first, *dataset.notes))
 
 
 def rows_words(dataset: dataset_pb2.Dataset) -> str:
-    """Rows of each split, "train" first: "train 400, test 100"."""
+    """Return the rows of each split, "train" first: "train 400, test 100"."""
     splits = sorted(dataset.rows, key=lambda split: (split != "train", split))
     return ", ".join(f"{split} {dataset.rows[split]}" for split in splits)
 
 
 def daemon_page(info: system_pb2.GetSystemInfoResponse, busy: Sequence[job_pb2.Job]) -> str:
-    """Which daemon it is and what it does."""
+    """Return a page about the daemon and what it is doing."""
     job = "; ".join(f"{job_title(job)} {state_word(job.state)} {progress_words(job.progress)}" for job in busy)
     return pairs(
         [
@@ -267,7 +267,7 @@ def daemon_page(info: system_pb2.GetSystemInfoResponse, busy: Sequence[job_pb2.J
             ("uptime", format_duration(info.uptime.seconds + info.uptime.nanos * 1e-9)),
             ("version", info.version),
             ("home", info.home),
-            ("job", job or "none runs"),
+            ("job", job or "none"),
             ("platform", info.platform),
             ("python", info.python_version),
             ("torch", info.torch_version or "not installed"),
@@ -277,7 +277,7 @@ def daemon_page(info: system_pb2.GetSystemInfoResponse, busy: Sequence[job_pb2.J
 
 
 def plain_value(value: object) -> str:
-    """A setting's value as a person would type it: a JSON number that is whole has no point."""
+    """Return a setting's value as a person would type it: a JSON number that is whole has no point."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
@@ -305,7 +305,7 @@ def _bounds(setting: recipe_pb2.Setting) -> str:
 
 
 def _headline(job: job_pb2.Job) -> str:
-    """The headline metric of the last validation: "accuracy 95.83 %"."""
+    """Return the headline metric of the last validation: "accuracy 95.83 %"."""
     metrics = metrics_of(job)
     return metrics.words(job.latest_metrics, [metrics.validated]) or ABSENT
 

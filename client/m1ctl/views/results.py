@@ -21,7 +21,7 @@ _KINDS: Mapping[int, str] = {
 
 
 def result_table(results: Iterable[result_pb2.Result]) -> str:
-    """One line a result."""
+    """Return a table of results."""
     rows = [
         (
             result.name,
@@ -36,12 +36,12 @@ def result_table(results: Iterable[result_pb2.Result]) -> str:
 
 
 def kind_word(result: result_pb2.Result) -> str:
-    """What a result is: "table"; one of a newer daemon is shown by its number."""
+    """Return a result's kind: "table"; one of a newer daemon is shown by its number."""
     return _KINDS.get(result.kind, f"kind {result.kind}")
 
 
 def table_page(content: Mapping[str, Any]) -> str:
-    """A result's table: as a matrix where it has a pivot that fits, else row by row.
+    """Return a result's table: as a matrix where it has a pivot that fits, else row by row.
 
     Args:
         content: "columns" with a name and a unit each, "rows", and perhaps "pivot": the columns (row, column, value).
@@ -69,7 +69,7 @@ class _Matrix:
         self._values = values
 
     def page(self, row_name: str, column_name: str, unit: str) -> str:
-        """Rows and columns with their words; what the table does not have is absent."""
+        """Return rows and columns with their words; a value that is not there is absent."""
         # Of the same things, the columns come in the order of the rows.
         order = {word: place for place, word in enumerate(self.rows)}
         columns = sorted(self.columns, key=lambda word: order.get(word, len(order)))
@@ -83,7 +83,7 @@ def _matrix(rows: Sequence[Sequence[Any]], row: int, column: int, value: int) ->
 
 
 def cell(value: Any, unit: str = "") -> str:
-    """A value of a table; a fraction as percent."""
+    """Return a value of a table; a fraction as percent."""
     if value is None:
         return ABSENT
     if isinstance(value, float):
@@ -93,13 +93,13 @@ def cell(value: Any, unit: str = "") -> str:
 
 
 def answer_columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The names of what a model answers with, in the order in which a person reads them: the file comes first."""
+    """Return the names of what a model answers with, the file first."""
     names = sorted({name for row in rows for name in row})
     return sorted(names, key=lambda name: name != "file")
 
 
 def answer_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """One line an answer."""
+    """Return a table of answers."""
     names = answer_columns(rows)
     numbers = [index for index, name in enumerate(names) if all(_is_number(row.get(name)) for row in rows)]
     return table(

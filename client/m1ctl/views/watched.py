@@ -62,7 +62,7 @@ class Watched:
 
     @property
     def is_over(self) -> bool:
-        """Whether the job has ended for good."""
+        """Return True if the job has ended for good."""
         return self.job.state in FINAL
 
     def remember(self, losses: Iterable[float], validated: Iterable[float]) -> None:
@@ -71,7 +71,7 @@ class Watched:
         self.validated.extend(validated)
 
     def first_line(self) -> str:
-        """How it stands when the watch begins."""
+        """Return how the job stands when the watch begins."""
         words = [job_title(self.job), state_word(self.job.state)]
         if self.job.progress.total_steps:
             words.append(f"step {self.job.progress.step}/{self.job.progress.total_steps}")
@@ -84,10 +84,8 @@ class Watched:
             lost = response.lost
             count = lost.last_revision - lost.first_revision + 1
             self.lost_revisions += count
-            told = (
-                f"this reader was too slow: metrics in revisions {lost.first_revision}-{lost.last_revision} were lost"
-            )
-            lines.append(Line(told))
+            revisions = f"{lost.first_revision}-{lost.last_revision}"
+            lines.append(Line(f"this reader was too slow: metrics of revisions {revisions} were dropped"))
         for event in response.events:
             text = self._take_event(event)
             if text:
@@ -97,7 +95,7 @@ class Watched:
         return lines
 
     def stats_line(self) -> str:
-        """The last system stats on one line."""
+        """Return the last system stats on one line."""
         return f"{clock_time(self.stats.time)}  system: {stats_words(self.stats)}" if self.stats else ""
 
     def _take_event(self, event: event_pb2.Event) -> str:
@@ -176,12 +174,12 @@ def _is_step(event: event_pb2.Event) -> bool:
 
 
 def result_words(result: result_pb2.Result) -> str:
-    """A result in one line: "result confusion  What was called what, of the test  step 352"."""
+    """Return a result in one line: "result confusion  What was called what, of the test  step 352"."""
     return f"result {result.name}  {result.title}  step {result.step}"
 
 
 def checkpoint_words(checkpoint: checkpoint_pb2.Checkpoint) -> str:
-    """A checkpoint in one line: "checkpoint j1@352  step 352  18.8 MB  best"."""
+    """Return a checkpoint in one line: "checkpoint j1@352  step 352  18.8 MB  best"."""
     return f"checkpoint {checkpoint.id}  step {checkpoint.step}  {format_bytes(checkpoint.size_bytes)}" + (
         "  best" if checkpoint.best else ""
     )
@@ -193,14 +191,14 @@ def stats_words(stats: system_pb2.SystemStats) -> str:
 
 
 def cpu_words(stats: system_pb2.SystemStats) -> str:
-    """How busy the cores are."""
+    """Return how busy the cores are."""
     busy = f"{100 * stats.cpu_fraction:.0f} %" if stats.HasField("cpu_fraction") else UNAVAILABLE
     cores = len(stats.core_fractions)
     return f"cpu {busy}" + (f" of {cores} cores" if cores else "")
 
 
 def memory_words(stats: system_pb2.SystemStats) -> str:
-    """How full the memory is."""
+    """Return how full the memory is."""
     if not stats.memory_total_bytes:
         return f"memory {UNAVAILABLE}"
     used = stats.memory_total_bytes - stats.memory_available_bytes
@@ -209,7 +207,7 @@ def memory_words(stats: system_pb2.SystemStats) -> str:
 
 
 def training_words(stats: system_pb2.SystemStats) -> str:
-    """What the training process takes."""
+    """Return what the training process takes."""
     if not stats.HasField("training"):
         return "training: no process"
     training = stats.training

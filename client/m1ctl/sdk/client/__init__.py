@@ -33,7 +33,7 @@ class Client(Jobs, Events, Checkpoints, Metrics, Results, Daemon):
 
 
 def connect(home: str | os.PathLike[str] | None = None, timeout_s: float = DEFAULT_TIMEOUT_S) -> Client:
-    """A client of the daemon of a home. It connects with the first call.
+    """Return a client of the daemon of a home. It connects with the first call.
 
     Args:
         home: The home; None: $M1D_HOME, else ~/.m1d.

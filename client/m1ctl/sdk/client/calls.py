@@ -70,7 +70,7 @@ class Calls:
         persistent: bool = False,
         **fields: Any,
     ) -> R:
-        """The answer to a call.
+        """Return the answer to a call.
 
         Args:
             response: The class of the answer.
@@ -91,12 +91,12 @@ class Calls:
         return answer
 
     def _stream(self, response: type[R], timeout_s: float | None = None, **fields: Any) -> Iterator[R]:
-        """The answers of a streaming call; without a deadline unless timeout_s is given."""
+        """Return the answers of a streaming call; without a deadline unless timeout_s is given."""
         method = self._method(response)
         return self.connection.stream(method.call, build(method.request, **fields), timeout_s)
 
     def _pages(self, response: type[R], **fields: Any) -> Iterator[R]:
-        """Every page of a list."""
+        """Yield every page of a list."""
         token = ""
         while True:
             page: Any = self._ask(response, page_size=PAGE_SIZE, page_token=token, **fields)

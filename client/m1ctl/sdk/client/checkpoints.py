@@ -20,12 +20,12 @@ class Checkpoints(Calls):
         return response.checkpoint
 
     def list_checkpoints(self, job: str = "") -> Iterator[checkpoint_pb2.Checkpoint]:
-        """The checkpoints of a job, newest first, page by page."""
+        """Yield the checkpoints of a job, newest first, page by page."""
         for page in self._pages(checkpoint_pb2.ListCheckpointsResponse, job=job):
             yield from page.checkpoints
 
     def get_checkpoint(self, checkpoint: str) -> checkpoint_pb2.Checkpoint:
-        """A checkpoint by its id, "j12@352"."""
+        """Return a checkpoint by its id, "j12@352"."""
         return self._ask(checkpoint_pb2.GetCheckpointResponse, checkpoint=checkpoint).checkpoint
 
     def download_checkpoint(

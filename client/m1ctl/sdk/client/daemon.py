@@ -11,15 +11,15 @@ class Daemon(Calls):
     """SystemService."""
 
     def system_info(self, timeout_s: float | None = None) -> system_pb2.GetSystemInfoResponse:
-        """Which daemon this is."""
+        """Return which daemon this is."""
         return self._ask(system_pb2.GetSystemInfoResponse, timeout_s)
 
     def topology(self) -> system_pb2.GetTopologyResponse:
-        """What the machine is."""
+        """Return what the machine is."""
         return self._ask(system_pb2.GetTopologyResponse)
 
     def system_stats(self) -> system_pb2.SystemStats:
-        """What the machine does now."""
+        """Return how busy the machine is now."""
         return self._ask(system_pb2.GetSystemStatsResponse).stats
 
     def shutdown(self, *, yield_job: bool = False, timeout_s: float | None = None) -> None:

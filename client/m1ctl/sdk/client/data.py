@@ -23,20 +23,20 @@ class Data(Calls):
     """RecipeService and DatasetService."""
 
     def recipes(self) -> list[recipe_pb2.Recipe]:
-        """What can be trained."""
+        """Return all recipes."""
         return list(self._ask(recipe_pb2.ListRecipesResponse).recipes)
 
     def recipe(self, recipe: str | job_pb2.RecipeFile) -> recipe_pb2.Recipe:
-        """One recipe with its settings; a file of one's own is checked as for a submit."""
+        """Return one recipe with its settings; a file is checked as for a submit."""
         timeout_s = self._check_timeout_s(recipe)
         return self._ask(recipe_pb2.GetRecipeResponse, timeout_s, persistent=True, **name_or_file(recipe)).recipe
 
     def _check_timeout_s(self, recipe: str | job_pb2.RecipeFile) -> float:
-        """The deadline of a call that may have to check a file first."""
+        """Return the deadline of a call that may have to check a file first."""
         return self.connection.timeout_s + (FILE_CHECK_S if isinstance(recipe, job_pb2.RecipeFile) else 0)
 
     def datasets(self) -> list[dataset_pb2.Dataset]:
-        """The built-in datasets and those in the cache."""
+        """Return the built-in datasets and those in the cache."""
         return list(self._ask(dataset_pb2.ListDatasetsResponse, persistent=True).datasets)
 
     def prepare_dataset(
@@ -89,7 +89,7 @@ class Data(Calls):
 
 
 def needs_of(recipe: recipe_pb2.Recipe, spec: job_pb2.JobSpec) -> list[Need]:
-    """What the recipe needs of its data, with a job's settings in place of their names."""
+    """Return what the recipe needs of its data, with a job's settings in place of their names."""
     settings = {name: _plain(value) for name, value in MessageToDict(spec.settings).items()}
     return [Need(need.kind, dict(need.options)).with_settings(settings) for need in recipe.needs]  # type: ignore[arg-type]  # a newer daemon's kind
 
@@ -106,12 +106,12 @@ def has_columns(dataset: dataset_pb2.Dataset, needs: list[Need]) -> bool:
 
 
 def read_settings(needs: list[Need]) -> dict[str, Value]:
-    """The settings of a reading that gives what is needed; none for what is read without being asked."""
+    """Return the settings of a reading that gives what is needed; none for what is read without being asked."""
     if not needs or not key_of_needs(needs):
         return {}
     return {name: value for need in needs for name, value in need.options.items()}
 
 
 def _plain(value: Value) -> Value:
-    """A number as its setting has it: JSON knows no whole ones."""
+    """Return a number as its setting has it: JSON knows no whole ones."""
     return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -28,7 +28,7 @@ class Events(Calls):
         give_up_s: float = GIVE_UP_S,
         tell: Callable[[str], None] | None = None,
     ) -> Iterator[event_pb2.WatchResponse]:
-        """Events from a revision on, without end. A daemon that goes and comes back loses none of them.
+        """Follow events from a revision on, without end; none is lost when a daemon goes and comes back.
 
         Args:
             job: Only this job, by id or name; empty: all of them, unlike elsewhere.
@@ -68,7 +68,7 @@ class Events(Calls):
         timeout_s: float | None = None,
         tell: Callable[[str], None] | None = None,
     ) -> job_pb2.Job:
-        """The job when it reaches one of the states, or a final one: the caller looks at `state`.
+        """Wait until a job reaches one of the states, or a final one: the caller looks at `state`.
 
         Given a Job, it starts where that message stands, so no change after it is missed.
 

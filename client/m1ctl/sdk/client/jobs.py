@@ -88,16 +88,16 @@ class Jobs(Data):
         return send(only_check=False)
 
     def get(self, job: str = "") -> job_pb2.Job:
-        """The job as it is now."""
+        """Return the job as it is now."""
         return self._ask(job_pb2.GetJobResponse, job=job).job
 
     def list_jobs(self, states: Collection[job_pb2.JobState] = ()) -> Iterator[job_pb2.Job]:
-        """Every job in one of the states (none: any), newest first, page by page."""
+        """Yield every job in one of the states (none: any), newest first, page by page."""
         for page in self._pages(job_pb2.ListJobsResponse, states=states):
             yield from page.jobs
 
     def newest_jobs(self, states: Collection[job_pb2.JobState] = ()) -> job_pb2.ListJobsResponse:
-        """The newest hundred jobs, newest first; a page token in the answer says that there are older ones."""
+        """Return the newest hundred jobs, newest first; a page token in the answer says that there are older ones."""
         return self._ask(job_pb2.ListJobsResponse, states=states)
 
     def pause(self, job: str = "", *, hold: bool = False) -> job_pb2.Job:
@@ -129,7 +129,7 @@ class Jobs(Data):
         give_up_s: float = GIVE_UP_S,
         tell: Callable[[str], None] | None = None,
     ) -> Iterator[job_pb2.ReadJobLogResponse]:
-        """What the training process printed, from a byte on; with follow until the job ends, across daemons."""
+        """Read what the training process printed, from a byte on; with follow until the job ends, across daemons."""
 
         def open_stream(timeout_s: float | None) -> Iterator[job_pb2.ReadJobLogResponse]:
             nonlocal offset

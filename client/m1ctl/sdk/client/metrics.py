@@ -11,7 +11,7 @@ class Metrics(Calls):
     """MetricService."""
 
     def metric_names(self, job: str = "") -> list[str]:
-        """The keys that the job has measured, sorted."""
+        """Return the keys that the job has measured, sorted."""
         return list(self._ask(metric_pb2.ListMetricNamesResponse, job=job).names)
 
     def metric_series(
@@ -23,7 +23,7 @@ class Metrics(Calls):
         first_step: int | None = None,
         last_step: int | None = None,
     ) -> metric_pb2.GetMetricSeriesResponse:
-        """One metric over the steps, in at most max_points buckets (0: the daemon's default)."""
+        """Return one metric over the steps, in at most max_points buckets (0: the daemon's default)."""
         return self._ask(
             metric_pb2.GetMetricSeriesResponse,
             job=job,

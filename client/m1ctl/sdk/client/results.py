@@ -54,11 +54,11 @@ class Results(Calls):
     """ResultService."""
 
     def results(self, job: str = "") -> list[result_pb2.Result]:
-        """The results of a job without their content, newest last; of each name the newest one."""
+        """Return the results of a job without their content, newest last; of each name the newest one."""
         return list(self._ask(result_pb2.ListResultsResponse, job=job).results)
 
     def get_result(self, job: str, name: str) -> ResultFile:
-        """A result with its content.
+        """Return a result with its content.
 
         Raises:
             M1Error: INTERNAL, when it does not arrive whole, and the daemon's own.
