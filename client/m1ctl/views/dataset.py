@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 from m1.units import format_bytes
 
 from m1ctl.output import one_line, tell
-from m1ctl.views.suspension import suspendable
+from m1ctl.views.suspension import Suspension
 
 if TYPE_CHECKING:
     from m1.v1.dataset_pb2 import PrepareProgress
@@ -56,7 +56,7 @@ class PrepareView:
             self._bar = Progress(*columns, console=Console(stderr=True))
             self._ending.callback(self._bar.stop)
             self._bar.start()
-            self._ending.enter_context(suspendable(self._bar.stop, self._bar.start))
+            self._ending.enter_context(Suspension(self._bar.stop, self._bar.start))
         if self._task is None or progress.phase != self._phase:
             self._phase = progress.phase
             self._task = self._bar.add_task(self._title(), total=None, amount="")

@@ -23,7 +23,7 @@ from rich.text import Text
 from m1ctl.output import one_line
 from m1ctl.sdk.states import ACTIVE, FAILED, SUCCEEDED, job_title, state_word
 from m1ctl.views.formatting import epoch_words, phase_words, sparkline, step_fraction
-from m1ctl.views.suspension import suspendable
+from m1ctl.views.suspension import Suspension
 from m1ctl.views.watched import (
     LOSS_OF_A_STEP,
     Line,
@@ -66,11 +66,12 @@ class Monitor:
         self._monotonic = monotonic
         self._drawn = float("-inf")
         self._ending = ExitStack()
+        self._suspension = Suspension(self._live.stop, lambda: self._live.start(refresh=True))
 
     def __enter__(self) -> Self:
         self._ending.callback(self._live.stop)
         self._live.start()
-        self._ending.enter_context(suspendable(self._live.stop, lambda: self._live.start(refresh=True)))
+        self._ending.enter_context(self._suspension)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -82,15 +83,17 @@ class Monitor:
 
     def show(self, watched: Watched, _response: event_pb2.WatchResponse, lines: Iterable[Line]) -> None:
         """Print what deserves to stay, and draw the rest; at most ten times a second."""
-        for line in lines:
-            if not line.is_step:
-                self._console.print(escape(one_line(line.text)))
+        with self._suspension.drawing():
+            for line in lines:
+                if not line.is_step:
+                    self._console.print(escape(one_line(line.text)))
         if watched.is_over or self._monotonic() >= self._drawn + _DRAW_INTERVAL_S:
             self._draw(watched)
 
     def _draw(self, watched: Watched) -> None:
         self._drawn = self._monotonic()
-        self._live.update(draw(watched, self._clock()), refresh=True)
+        with self._suspension.drawing():
+            self._live.update(draw(watched, self._clock()), refresh=True)
 
 
 def draw(watched: Watched, now: float) -> RenderableType:
