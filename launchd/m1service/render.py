@@ -43,7 +43,7 @@ def render(kind: Kind, settings: ServiceSettings) -> bytes:
             raise M1Error(
                 Reason.INVALID_ARGUMENT,
                 f"the path of {field}, {str(path)!r}, cannot be written into a service's file",
-                "it has to be absolute and without control characters",
+                "it must be absolute and contain no control characters",
                 field=field,
                 value=str(path),
             )

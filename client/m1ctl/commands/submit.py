@@ -136,13 +136,10 @@ def tell_profile(spec: job_pb2.JobSpec) -> None:
     from m1.v1 import job_pb2
 
     profile = spec.profile
-    if profile.source == job_pb2.PROFILE_SOURCE_TUNED:
+    if profile.source == job_pb2.PROFILE_SOURCE_TUNED or profile.stale:
         tell(f"profile: {profile.origin}")
     if profile.stale:
-        tell(
-            f"the tuned profile may be out of date ({'; '.join(profile.stale)});"
-            f" refresh it with m1ctl tune {spec.recipe}"
-        )
+        tell(f"refresh the profile with m1ctl tune {spec.recipe}")
 
 
 def parse_pairs(option: str, given: list[str] | tuple[()]) -> dict[str, str]:
