@@ -1,4 +1,4 @@
-# What a person types: `make run`, `make test`, `make lint`, `make proto`, `make clean`. Nothing needs to be set up
+# What a person types: `make run`, `make test`, `make lint`, `make proto`, `make docs`, `make clean`. Nothing needs to be set up
 # before: each of them makes the environment that it needs, once. Works with the make that macOS has (GNU make 3.81).
 
 # The first Python that is new enough and can make a venv; another one: make PYTHON=/path/to/python run
@@ -22,14 +22,15 @@ PROTOS = $(wildcard proto/m1/v1/*.proto)
 generate = $(PROTO_VENV)/bin/python -m grpc_tools.protoc -I proto \
 	--python_out=$(1) --pyi_out=$(1) --grpc_python_out=$(1) $(PROTOS)
 
-.PHONY: help run test storm lint proto clean
+.PHONY: help run test storm lint proto docs clean
 
 help:
 	@echo 'make run     install into .venv, start the daemon, train on handwritten digits and watch it'
 	@echo 'make test    run all tests; some: make test ARGS="tests/machine -x"'
 	@echo 'make storm   random verbs and SIGKILLs against real training: make storm N=200 SEED=7 (N kills)'
-	@echo 'make lint    style, types, the contract, the generated stubs'
+	@echo 'make lint    style, types, the contract, the generated stubs, docs/cli.md'
 	@echo 'make proto   generate shared/m1/v1 from proto/ again'
+	@echo 'make docs    write docs/cli.md from the help of every command'
 	@echo 'make clean   remove what these made; the home of the daemon stays'
 
 run: $(VENV)/.for-run
@@ -55,6 +56,10 @@ lint: $(VENV)/.for-test $(PROTO_VENV)/.installed
 	@diff -ru -x __init__.py -x __pycache__ shared/m1/v1 build/stubs/m1/v1 \
 		|| { echo 'shared/m1/v1 is not what proto/ says: make proto'; exit 1; }
 	@rm -rf build/stubs
+	@$(BIN)/python -m m1ctl.reference | diff -u docs/cli.md - || { echo 'docs/cli.md is out of date: make docs'; exit 1; }
+
+docs: $(VENV)/.for-run
+	$(BIN)/python -m m1ctl.reference docs/cli.md
 
 proto: $(PROTO_VENV)/.installed
 	$(call generate,shared)

@@ -2,6 +2,7 @@
 
 import ast
 import importlib.metadata
+import re
 import subprocess
 import sys
 import tomllib
@@ -73,6 +74,43 @@ def test_nobody_imports_what_is_behind_a_wall(package: str) -> None:
         if module.partition(".")[0] in FORBIDDEN[package]
     ]
     assert wrong == []
+
+
+# What a recipe of images is about, and no client is. One file of it knows the kinds of columns, one the kinds of
+# results; a help text or a docstring may name an example.
+OF_ONE_TASK = re.compile(r"\b(?:accuracy|images?|labels?|classes)\b", re.IGNORECASE)
+KNOWS_KINDS = [ROOT / "client" / "m1ctl" / "views" / name for name in ("columns.py", "results.py")]
+
+
+def test_the_client_knows_no_task() -> None:
+    wrong = [
+        f"{where(path, node.lineno)} says {found[0]!r}"
+        for path in sources("m1ctl")
+        if path not in KNOWS_KINDS
+        for node, text in words_of_code(ast.parse(path.read_text()))
+        if (found := OF_ONE_TASK.search(text))
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("code", ["x = 'val/accuracy'", "y = job.labels", "class_count, classes = 1, 2"])
+def test_a_word_of_one_task_would_be_seen(code: str) -> None:
+    assert any(OF_ONE_TASK.search(text) for _, text in words_of_code(ast.parse(code)))
+
+
+def words_of_code(tree: ast.Module) -> Iterator[tuple[ast.expr, str]]:
+    """Every name and every text of a program, but those of which a person reads: docstrings, and a `help`."""
+    read = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    read |= {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.keyword) and node.arg == "help"}
+    for node in ast.walk(tree):
+        if id(node) in read:
+            continue
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node, node.value
+        elif isinstance(node, ast.Name):
+            yield node, node.id.replace("_", " ")
+        elif isinstance(node, ast.Attribute):
+            yield node, node.attr.replace("_", " ")
 
 
 # Imports every module of a package, then says which of the forbidden ones came with it from anywhere.

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import codecs
 import enum
 import errno
+import itertools
+import json
 import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from m1.errors import M1Error, Reason
@@ -20,6 +24,7 @@ if TYPE_CHECKING:
 # ends a line or turns its direction in Unicode, so that a name could be read as another one.
 _TURNING = r"\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
 _CONTROL = re.compile(rf"[\x00-\x1f\x7f-\x9f{_TURNING}]")
+_CONTROL_IN_TEXT = re.compile(rf"[\x00-\x08\x0b-\x1f\x7f-\x9f{_TURNING}]")
 _CONTROL_IN_A_LINE = re.compile(rf"[\x00-\x09\x0b-\x1f\x7f-\x9f{_TURNING}]")
 
 
@@ -35,9 +40,23 @@ def tell(sentence: str) -> None:
     print(one_line(sentence), file=sys.stderr, flush=True)  # noqa: T201
 
 
-def tell_error(sentence: str) -> None:
-    """Say why a command failed."""
-    tell(f"m1ctl: {sentence}")
+def tell_error(error: M1Error | str, output: Format = Format.text) -> None:
+    """Say why a command failed: in one sentence, or for programs as one JSON object with the reason."""
+    if output is Format.json:
+        failure = error if isinstance(error, M1Error) else M1Error(Reason.INTERNAL, error)
+        print(json.dumps({"error": asdict(failure)}), file=sys.stderr, flush=True)  # noqa: T201
+    else:
+        tell(f"m1ctl: {error}")
+
+
+def output_of(arguments: Sequence[str]) -> Format:
+    """Return the value of -o among a command's arguments, whatever else is wrong with them."""
+    typed = itertools.takewhile(lambda word: word != "--", arguments)
+    is_json = any(
+        word in {"-ojson", "--output=json"} or (word in {"-o", "--output"} and value == "json")
+        for word, value in itertools.pairwise([*typed, ""])
+    )
+    return Format.json if is_json else Format.text
 
 
 def put(text: str) -> None:
@@ -51,19 +70,45 @@ def put(text: str) -> None:
         print(_CONTROL_IN_A_LINE.sub(" ", text), flush=True)  # noqa: T201
 
 
-def put_bytes(chunk: bytes) -> None:
-    """Print bytes as they are: a log is its owner's own, colours and all.
+def put_text(text: str) -> None:
+    """Print a piece of text now, as it is; on a terminal, what it would obey is shown as in a Python literal.
 
     Raises:
         M1Error, BrokenPipeError: as `put`.
     """
     with _output_errors():
-        sys.stdout.buffer.write(chunk)
-        sys.stdout.buffer.flush()
+        sys.stdout.write(visible(text) if sys.stdout.isatty() else text)
+        sys.stdout.flush()
+
+
+def visible(text: str) -> str:
+    r"""Return text for a terminal: an escape sequence is shown as "\x1b[31m"; a carriage return ends the line."""
+    lines = text.replace("\r\n", "\n").replace("\r", "\n")
+    return _CONTROL_IN_TEXT.sub(lambda found: found[0].encode("unicode_escape").decode(), lines)
+
+
+class ByteStream:
+    """Printing bytes in pieces: as they are into a file or a pipe, as `put_text` shows them on a terminal."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace") if sys.stdout.isatty() else None
+
+    def put(self, chunk: bytes) -> None:
+        """Print a piece now.
+
+        Raises:
+            M1Error, BrokenPipeError: as `put`.
+        """
+        if self._decoder:
+            put_text(self._decoder.decode(chunk))
+            return
+        with _output_errors():
+            sys.stdout.buffer.write(chunk)
+            sys.stdout.buffer.flush()
 
 
 def give_up_output() -> None:
-    """What is still buffered for stdout must not fail once more at exit."""
+    """Drop what is still buffered for stdout, so that it does not fail once more at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -101,7 +146,7 @@ def to_json(message: Message, indent: int | None) -> str:
 
 
 def one_line(text: str) -> str:
-    """Text without line breaks or anything else that a terminal would obey."""
+    """Return text without line breaks or anything else that a terminal would obey."""
     return _CONTROL.sub(" ", text)
 
 
@@ -121,7 +166,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[
 
 
 def pairs(rows: Sequence[tuple[str, str]]) -> str:
-    """Names and values in two columns; rows without a value are left out."""
+    """Return names and values in two columns; rows without a value are left out."""
     shown = [(one_line(name), one_line(value)) for name, value in rows if value]
     width = max((len(name) for name, _ in shown), default=0)
     return "\n".join(f"{name.ljust(width)}  {value}" for name, value in shown)

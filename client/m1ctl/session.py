@@ -1,4 +1,4 @@
-"""What the global options say: which home, how long a call may take."""
+"""The global options: which home, and how long a call may take."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Session:
 
     home_override: str | None
     timeout_s: float | None
-    """What --timeout says. Without it a call has the SDK's deadline, and what waits for a training has none."""
+    """The value of --timeout. Without it a call has the SDK's deadline, and waiting for a job has none."""
 
     @property
     def home(self) -> Home:
@@ -30,31 +30,31 @@ class Session:
         return home_from_environment(self.home_override)
 
     def connect(self) -> Client:
-        """A client of the home's daemon."""
+        """Return a client of the home's daemon."""
         from m1ctl.sdk.client import DEFAULT_TIMEOUT_S, connect
 
         return connect(self.home.root, DEFAULT_TIMEOUT_S if self.timeout_s is None else self.timeout_s)
 
 
 def session_of(context: typer.Context) -> Session:
-    """The session of the command that runs."""
+    """Return the session of the running command."""
     session = context.find_object(Session)
     assert session is not None
     return session
 
 
-def check_not_empty(field: str, value: str | None, way_out: str) -> None:
-    """Refuse an empty text that was typed: of `"$UNSET"` nobody knows what was meant.
+def check_not_empty(argument: str, value: str | None, way_out: str) -> None:
+    """Refuse an empty argument ("--name", "JOB"): with `"$UNSET"`, nobody knows what was meant.
 
     Raises:
         M1Error: INVALID_ARGUMENT.
     """
     if value == "":
-        raise M1Error(Reason.INVALID_ARGUMENT, f'{field} "" is empty', way_out, field=field)
+        raise M1Error(Reason.INVALID_ARGUMENT, f"{argument} is empty", way_out, field=argument.strip("-").lower())
 
 
 def check_timeout(timeout_s: float | None) -> None:
-    """Refuse a time that no call can take: nan, inf and what is not above 0.
+    """Refuse a timeout that is not a positive number of seconds.
 
     Raises:
         M1Error: INVALID_ARGUMENT.
@@ -63,19 +63,19 @@ def check_timeout(timeout_s: float | None) -> None:
         raise M1Error(
             Reason.INVALID_ARGUMENT,
             f"--timeout {timeout_s:g} is out of bounds",
-            f"it takes a number of seconds above 0, at most {MAX_TIMEOUT_S:.0f}",
+            f"must be above 0 and at most {MAX_TIMEOUT_S:.0f} seconds",
             field="timeout",
             value=str(timeout_s),
         )
 
 
 def reference(job: str | None) -> str:
-    """What the wire takes for an optional JOB: empty for the one that runs.
+    """Return an optional JOB as the contract takes it: empty for the running job.
 
-    An empty JOB that was typed is refused: `m1ctl cancel "$UNSET"` must not cancel what happens to run.
+    An empty JOB that was typed is refused: `m1ctl cancel "$UNSET"` must not cancel whatever is running.
 
     Raises:
         M1Error: INVALID_ARGUMENT.
     """
-    check_not_empty("job", job, "name an id or a name, or leave JOB out for the job that runs")
+    check_not_empty("JOB", job, "give an id or a name, or omit it for the running job")
     return job or ""

@@ -32,7 +32,7 @@ def install(system: System, home: Path) -> str:
     if answer.code != 0:
         raise M1Error(
             Reason.UNSUPPORTED,
-            f"there is no login session of launchd for this user ({answer.summary[:200]})",
+            f"this user has no launchd login session ({answer.summary[:200]})",
             f"log in on the Mac's own screen first, or {_BY_HAND}",
         )
     settings = settings_for(system, home)
@@ -48,7 +48,7 @@ def install(system: System, home: Path) -> str:
     if answer.code != 0:
         plist.unlink(missing_ok=True)
         raise failed(f"launchctl bootstrap of {settings.label}", answer, _BY_HAND)
-    return f"installed {plist}: m1d runs now, and after every login"
+    return f"installed {plist}: m1d is running, and starts at every login"
 
 
 def uninstall(system: System, home: Path) -> str:
@@ -62,11 +62,11 @@ def uninstall(system: System, home: Path) -> str:
     there = plist.exists()
     loaded = _remove(system, settings.label)
     plist.unlink(missing_ok=True)
-    return f"removed {plist}" if there or loaded else f"there was no agent {settings.label} to remove"
+    return f"removed {plist}" if there or loaded else f"no agent {settings.label} is installed"
 
 
 def agent_path(system: System, label: str) -> Path:
-    """Where launchd looks for the agent at a login."""
+    """Return where launchd looks for the agent at login."""
     return system.user_home / "Library" / "LaunchAgents" / f"{label}.plist"
 
 
@@ -82,8 +82,8 @@ def _remove(system: System, label: str) -> bool:
         if system.monotonic() > deadline:
             raise M1Error(
                 Reason.TIMED_OUT,
-                f"the agent {label} did not end in {_GONE_TIMEOUT_S:.0f} s (bootout: {answer.summary[:200]})",
-                f'look into the log of m1d, end it by hand with "launchctl bootout {target}" and try again',
+                f"the agent {label} is still running after {_GONE_TIMEOUT_S:.0f} s (bootout: {answer.summary[:200]})",
+                f'see the log of m1d, or end it with "launchctl bootout {target}" and try again',
             )
         system.sleep(_POLL_S)
     return True

@@ -33,7 +33,7 @@ class ServiceSettings:
 
 
 def render(kind: Kind, settings: ServiceSettings) -> bytes:
-    """The content of the service's file.
+    """Return the content of the service's file.
 
     Raises:
         M1Error: INVALID_ARGUMENT, for a path that is not absolute or has a control character in it.
@@ -43,7 +43,7 @@ def render(kind: Kind, settings: ServiceSettings) -> bytes:
             raise M1Error(
                 Reason.INVALID_ARGUMENT,
                 f"the path of {field}, {str(path)!r}, cannot be written into a service's file",
-                "it has to be absolute and without control characters",
+                "it must be absolute and contain no control characters",
                 field=field,
                 value=str(path),
             )
@@ -63,7 +63,7 @@ def render(kind: Kind, settings: ServiceSettings) -> bytes:
 
 
 def _filled(value: Any, words: dict[str, str]) -> Any:
-    """A property list with the words put into its strings."""
+    """Return a property list with the words put into its strings."""
     if isinstance(value, str):
         return _replaced(value, words)
     if isinstance(value, list):
@@ -74,11 +74,11 @@ def _filled(value: Any, words: dict[str, str]) -> Any:
 
 
 def _replaced(text: str, words: dict[str, str]) -> str:
-    """The text with each @word@ replaced, once: what is put in is not looked at again."""
+    """Return the text with each @word@ replaced, once: what is put in is not looked at again."""
     parts = text.split("@")
     return "".join(words[part] if index % 2 else part for index, part in enumerate(parts))
 
 
 def _systemd_word(text: str) -> str:
-    """The text as one word of a unit's line (systemd.syntax(7), systemd.unit(5))."""
+    """Return the text as one word of a unit's line (systemd.syntax(7), systemd.unit(5))."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%") + '"'

@@ -135,7 +135,7 @@ KEYS: Mapping[str, Type] = {
 
 
 def problems(value: object, expected: Type = KEYS, at: str = "") -> list[str]:
-    """Where a property list breaks the table, one sentence each; none for a good one."""
+    """Return where a property list breaks the table, one sentence each."""
     if isinstance(expected, Either):
         return [] if any(not problems(value, kind, at) for kind in expected.types) else [f"{at} is {value!r}"]
     if isinstance(expected, OneOf):

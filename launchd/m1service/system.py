@@ -58,7 +58,7 @@ class System:
 
 
 def this_system() -> System:
-    """The system that this runs on."""
+    """Return the system that this runs on."""
     user_home = Path.home()
     return System(
         platform=sys.platform,
@@ -97,7 +97,7 @@ def run_command(command: Sequence[str]) -> Answer:
 
 
 def settings_for(system: System, home: Path) -> ServiceSettings:
-    """What the service of a home is called and runs: the default home's has the plain name, another's a suffix."""
+    """Return a home's service: the default home's has the plain name, another's a suffix."""
     suffix = name_suffix(system, home)
     own = str(system.python.parent)
     common = ["/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin"]
@@ -114,5 +114,5 @@ def name_suffix(system: System, home: Path) -> str:
 
 
 def failed(doing: str, answer: Answer, hint: str) -> M1Error:
-    """The error for a command that should have worked."""
+    """Return the error for a command that should have worked."""
     return M1Error(Reason.INTERNAL, f"{doing} failed ({answer.summary[:300]})", hint)

@@ -37,8 +37,8 @@ def install(system: System, home: Path) -> str:
             hint = f'see "journalctl --user -u {name}", or {_BY_HAND}'
             raise failed(f'"systemctl --user {" ".join(command)}"', answer, hint)
     return (
-        f"installed {unit}: m1d runs now, and after every login; "
-        'to have it run without a login, too: "loginctl enable-linger"'
+        f"installed {unit}: m1d is running, and starts at every login; "
+        'to start it without a login, too: "loginctl enable-linger"'
     )
 
 
@@ -51,7 +51,7 @@ def uninstall(system: System, home: Path) -> str:
     name = unit_name(system, home)
     unit = unit_path(system, name)
     if not unit.exists():
-        return f"there was no service {name} to remove"
+        return f"no service {name} is installed"
     _check_session(system)
     answer = _remove(system, name)
     if answer.code != 0:
@@ -60,13 +60,13 @@ def uninstall(system: System, home: Path) -> str:
 
 
 def unit_name(system: System, home: Path) -> str:
-    """The unit of a home: "m1d.service" for the default one."""
+    """Return the unit of a home: "m1d.service" for the default one."""
     suffix = name_suffix(system, home)
     return f"{UNIT}-{suffix}.service" if suffix else f"{UNIT}.service"
 
 
 def unit_path(system: System, name: str) -> Path:
-    """Where systemd looks for a user's own unit."""
+    """Return where systemd looks for a user's own unit."""
     return system.config_home / "systemd" / "user" / name
 
 
@@ -84,8 +84,8 @@ def _check_session(system: System) -> None:
     if answer.code != 0:
         raise M1Error(
             Reason.UNSUPPORTED,
-            f"there is no user session of systemd here ({answer.summary[:200]})",
-            f"log in as the user itself on a system that runs systemd, or {_BY_HAND}",
+            f"no systemd user session is available here ({answer.summary[:200]})",
+            f"log in as this user on a system that runs systemd, or {_BY_HAND}",
         )
 
 

@@ -1,5 +1,6 @@
 """What is typed, before any daemon is asked."""
 
+import json
 import os
 import subprocess
 import sys
@@ -15,7 +16,8 @@ from m1ctl.sdk.client import Client
 from m1ctl.session import reference
 
 EXPECTED_COMMANDS = (
-    "submit tune list show watch logs metrics pause resume cancel retry delete checkpoint checkpoints download bench"
+    "submit tune list show watch logs metrics results predict sample pause resume cancel retry delete checkpoint"
+    " checkpoints download status bench"
     " recipes data daemon"
 )
 
@@ -77,8 +79,35 @@ def test_what_cannot_be_meant_is_a_usage_error_and_one_sentence(arguments: tuple
 
 
 def test_what_the_parser_refuses_is_one_line_with_the_way_out() -> None:
-    assert m1ctl("submit").stderr == "m1ctl: missing argument 'RECIPE': m1ctl submit --help tells how to write it\n"
-    assert "Did you mean 'list'? m1ctl --help" in m1ctl("lst").stderr
+    assert m1ctl("submit").stderr == "m1ctl: missing argument 'RECIPE' (see m1ctl submit --help)\n"
+    assert "Did you mean 'list'? (see m1ctl --help)" in m1ctl("lst").stderr
+
+
+def test_an_error_is_json_where_the_output_is(tmp_path: Path) -> None:
+    for arguments, reason in (
+        (("show", "first", "-o", "json"), "UNREACHABLE"),
+        (("list", "-ojson"), "UNREACHABLE"),
+        (("show", "a", "b", "--output=json"), "INVALID_ARGUMENT"),
+        (("submit", "cifar", "--set", "lr", "--output", "json"), "INVALID_ARGUMENT"),
+    ):
+        done = m1ctl(*arguments, home=tmp_path)
+        assert done.stdout == ""
+        error = json.loads(done.stderr)["error"]
+        assert error["reason"] == reason
+        assert error["message"]
+    assert m1ctl("show", "a", "--", "-o", "json", home=tmp_path).stderr.startswith("m1ctl: ")
+
+
+def test_a_shell_completes_a_verb() -> None:
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "m1ctl"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env={**os.environ, "_M1CTL_COMPLETE": "complete_bash", "COMP_WORDS": "m1ctl su", "COMP_CWORD": "1"},
+    )
+    assert done.stdout.split() == ["submit"]
 
 
 def test_without_a_verb_the_help_is_shown() -> None:
@@ -91,7 +120,7 @@ def test_without_a_verb_the_help_is_shown() -> None:
 def test_a_timeout_is_a_finite_number_of_seconds_above_zero(timeout: str) -> None:
     done = m1ctl("--timeout", timeout, "list")
     assert done.returncode == ExitCode.USAGE
-    assert "it takes a number of seconds above 0, at most 10000000" in done.stderr
+    assert "must be above 0 and at most 10000000 seconds" in done.stderr
 
 
 def test_an_output_that_cannot_be_written_is_one_sentence() -> None:
@@ -124,6 +153,8 @@ def test_an_output_that_cannot_be_written_is_one_sentence() -> None:
         ("recipes", "show", "cifar"),
         ("data", "list"),
         ("daemon", "status"),
+        ("status",),
+        ("results",),
         ("daemon", "stop"),
     ],
 )
@@ -131,9 +162,7 @@ def test_without_a_daemon_every_verb_says_how_to_start_one(arguments: tuple[str,
     done = m1ctl(*arguments, home=tmp_path)
     assert done.returncode == ExitCode.UNREACHABLE
     assert done.stdout == ""
-    assert done.stderr == (
-        f"m1ctl: no daemon answers at {tmp_path}/m1d.sock: start it with m1d serve or m1ctl daemon start\n"
-    )
+    assert done.stderr == (f"m1ctl: no daemon is running at {tmp_path}/m1d.sock: start one with m1ctl daemon start\n")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -167,13 +196,14 @@ def test_a_switch_is_typed_as_a_setting_s_is(word: str) -> None:
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ({"threadz": "1"}, 'a profile has no "threadz": did you mean "threads"'),
-        ({"threads": "0"}, 'threads="0" is not possible'),
-        ({"threads": "-1"}, "is not possible"),
-        ({"interop_threads": "many"}, "interop_threads takes a whole number from 1 on"),
-        ({"dtype": ""}, "the profile's dtype is empty"),
-        ({"threads": "99999999999"}, "is not possible"),
-        ({"compile": "maybe"}, "compile takes on or off"),
+        ({"threadz": "1"}, 'there is no profile field "threadz": did you mean "threads"'),
+        ({"origin": "me"}, "there is no profile field"),
+        ({"threads": "0"}, 'threads="0" is invalid'),
+        ({"threads": "-1"}, "is invalid"),
+        ({"interop_threads": "many"}, "expected a whole number, at least 1"),
+        ({"dtype": ""}, "--profile dtype is empty"),
+        ({"threads": "99999999999"}, "is invalid"),
+        ({"compile": "maybe"}, "expected on or off"),
     ],
 )
 def test_a_profile_that_is_none_is_refused(given: dict[str, str], sentence: str) -> None:
@@ -184,7 +214,7 @@ def test_a_profile_that_is_none_is_refused(given: dict[str, str], sentence: str)
 def test_a_job_left_out_is_the_one_that_runs_and_an_empty_one_is_refused() -> None:
     assert reference(None) == ""
     assert reference("first") == "first"
-    with pytest.raises(M1Error, match='job "" is empty'):
+    with pytest.raises(M1Error, match="JOB is empty"):
         reference("")
 
 
@@ -219,5 +249,5 @@ def test_a_path_is_sent_absolute_and_a_name_as_it_is(
 
 def test_a_client_alone_says_how_to_get_the_daemon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("m1ctl.sdk.background.is_daemon_installed", lambda: False)
-    with pytest.raises(M1Error, match=r"only the client: pip install 'm1d\[daemon\]'"):
+    with pytest.raises(M1Error, match=r"only the client is installed here, .*: pip install 'm1d\[daemon\]'"):
         check_installed()

@@ -12,7 +12,6 @@ import pytest
 from harness import PATIENCE_S, RunningDaemon
 from m1.errors import ExitCode, M1Error, Reason
 from m1.v1 import event_pb2, job_pb2, system_pb2
-from m1ctl.bench.result_file import check_writable, write
 from m1ctl.bench.results import (
     FORMAT,
     Compared,
@@ -23,6 +22,7 @@ from m1ctl.bench.results import (
     read_result,
     to_text,
 )
+from m1ctl.out_file import check_writable, write
 from m1ctl.sdk.interrupts import uninterrupted
 
 
@@ -103,9 +103,9 @@ def test_what_is_not_finite_is_absent_in_a_result() -> None:
         ("", "it is not JSON"),
         ("{", "it is not JSON"),
         ("[" * 100_000, "it is not JSON"),
-        ("[1]", "is not a benchmark's result"),
-        ('{"findings": []}', "is not a benchmark's result"),
-        ('{"format": "m1d bench 9", "findings": []}', "another version"),
+        ("[1]", "is not a benchmark result"),
+        ('{"findings": []}', "is not a benchmark result"),
+        ('{"format": "m1d bench 9", "findings": []}', "of another version"),
         (f'{{"format": "{FORMAT}"}}', "damaged"),
         (f'{{"format": "{FORMAT}", "findings": [7]}}', "damaged"),
         (f'{{"format": "{FORMAT}", "findings": [{{"key": "x"}}]}}', "damaged"),
@@ -126,7 +126,7 @@ def test_a_file_that_is_none_of_ours_is_refused_by_name(tmp_path: Path, content:
 
 
 def test_a_file_that_is_not_there_is_not_found(tmp_path: Path) -> None:
-    with pytest.raises(M1Error, match=r'there is no file ".*/nothing.json": m1ctl bench --out FILE') as refused:
+    with pytest.raises(M1Error, match=r'file ".*/nothing.json" does not exist: m1ctl bench --out FILE') as refused:
         read_result(tmp_path / "nothing.json")
     assert refused.value.exit_code is ExitCode.NOT_FOUND
     with pytest.raises(M1Error, match="cannot be read") as refused:
@@ -142,7 +142,7 @@ def test_a_result_takes_the_place_of_the_file_before_it_behind_its_link_with_its
     check_writable(str(link))
     assert good.read_text() == "good"
 
-    write(str(link), "better")
+    write(str(link), b"better", "name another file")
 
     assert (good.read_text(), good.stat().st_mode & 0o777, link.is_symlink()) == ("better", 0o640, True)
     assert set(tmp_path.iterdir()) == {good, link}
@@ -157,15 +157,19 @@ def test_a_result_that_cannot_be_written_leaves_the_file_before_it(
     good = tmp_path / "good.json"
     good.write_text("good")
     monkeypatch.setattr(os, "replace", refuse)
-    with pytest.raises(M1Error, match=r'--out ".*/good.json" cannot be written \(No space .*\): .* stdout') as refused:
-        write(str(good), "better")
+    with pytest.raises(M1Error, match=r'good.json" cannot be written \(No space .*\): name another') as refused:
+        write(str(good), b"better", "name another file")
     assert refused.value.exit_code is ExitCode.ERROR
     assert good.read_text() == "good"
     assert list(tmp_path.iterdir()) == [good]
 
 
 def test_a_file_that_no_result_could_be_written_to_is_refused_beforehand(tmp_path: Path) -> None:
-    for name, problem in (("", "is a directory"), ("no/x", "is in no directory"), ("x" * 255, "cannot be written")):
+    for name, problem in (
+        ("", "is a directory"),
+        ("no/x", "cannot be written: its directory does not exist"),
+        ("x" * 255, "cannot be written"),
+    ):
         with pytest.raises(M1Error, match=f'" {problem}.*: name another file') as refused:
             check_writable(f"{tmp_path}/{name}")
         assert refused.value.exit_code is ExitCode.USAGE
@@ -184,7 +188,7 @@ def test_ctrl_c_waits_for_the_end_of_what_must_not_be_cut_short(capsys: pytest.C
     with pytest.raises(KeyboardInterrupt):
         end()
     assert ended == [True]
-    assert capsys.readouterr().err == "ending it; it takes a moment\n"
+    assert capsys.readouterr().err == "ending it; this takes a moment\n"
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
 
@@ -220,8 +224,8 @@ def test_a_result_that_cannot_be_kept_is_printed_all_the_same(daemon: RunningDae
     assert made.returncode == ExitCode.ERROR
     assert "m1ctl --help" in made.stdout
     assert made.stderr.splitlines()[-1] == (
-        'm1ctl: --out "/dev/full" cannot be written (No space left on device): what was measured is on stdout only;'
-        " make room, or name another file"
+        'm1ctl: --out "/dev/full" cannot be written (No space left on device): the result is on stdout only;'
+        " free some space, or name another file"
     )
 
 
@@ -235,8 +239,8 @@ def test_claims_that_were_cancelled_leave_the_file_and_say_that_they_begin_anew(
     _, errors = claims.communicate(timeout=PATIENCE_S)
     assert claims.returncode == ExitCode.ERROR
     assert result.read_text() == "good"
-    assert "was cancelled: m1ctl retry j1 begins it anew" in errors
-    assert f'"{result}" is left as it is' in errors
+    assert "was cancelled: m1ctl retry j1 starts it over" in errors
+    assert f'"{result}" was not changed' in errors
 
 
 def submitted(daemon: RunningDaemon) -> job_pb2.Job:
@@ -259,7 +263,7 @@ def test_a_benchmark_does_not_begin_beside_a_job(held_daemon: RunningDaemon) -> 
     refused = held_daemon.m1ctl("bench")
 
     nowhere = held_daemon.m1ctl("bench", "--out", "nowhere/result.json")
-    assert nowhere.stderr.startswith('m1ctl: "nowhere/result.json" is in no directory')
+    assert nowhere.stderr.startswith('m1ctl: "nowhere/result.json" cannot be written: its directory')
     assert refused.returncode == 5
     assert "holder" in refused.stderr
     assert len(refused.stderr.splitlines()) == 1

@@ -49,7 +49,7 @@ def test_the_files_appear_as_they_were_sent(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_not_whole_leaves_nothing(tmp_path: Path, chunks: list[DownloadCheckpointResponse]) -> None:
-    with pytest.raises(M1Error, match='checkpoint "j1@5" did not arrive as it was made') as caught:
+    with pytest.raises(M1Error, match='checkpoint "j1@5" was damaged on the way') as caught:
         receive(CHECKPOINT, iter(chunks), tmp_path / "here")
     assert caught.value.reason is Reason.BAD_CHECKPOINT
     assert list(tmp_path.iterdir()) == []
@@ -67,12 +67,12 @@ def test_a_stream_that_breaks_leaves_nothing(tmp_path: Path) -> None:
 
 def test_a_directory_that_exists_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "here").mkdir()
-    with pytest.raises(M1Error, match="exists already") as caught:
+    with pytest.raises(M1Error, match="already exists") as caught:
         receive(CHECKPOINT, iter(whole()), tmp_path / "here")
     assert caught.value.exit_code == ExitCode.USAGE
     assert list((tmp_path / "here").iterdir()) == []
 
 
 def test_a_directory_without_a_parent_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(M1Error, match="has no parent directory"):
+    with pytest.raises(M1Error, match="cannot be created"):
         receive(CHECKPOINT, iter(whole()), tmp_path / "not" / "here")

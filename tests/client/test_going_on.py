@@ -53,7 +53,7 @@ def collect(link: Link, stream: Callable[[float | None], Iterator[int]], said: l
 def test_a_stream_that_breaks_goes_on_and_says_so() -> None:
     said: list[str] = []
     assert collect(Link(), counting(3, 7), said) == list(range(10))
-    away, back = "the daemon went away; waiting up to 30 s for the next one", "the daemon is back; going on from there"
+    away, back = "lost connection to the daemon; retrying for 30 s", "reconnected"
     assert said == [away, back, away, back]
 
 
@@ -65,7 +65,7 @@ def test_a_daemon_that_is_still_leaving_is_one_break() -> None:
 
 def test_a_daemon_that_does_not_come_back_is_given_up() -> None:
     link = Link(comes_back=False)
-    with pytest.raises(M1Error, match="no daemon answers at /tmp/x/"):
+    with pytest.raises(M1Error, match="no daemon is running at /tmp/x/"):
         collect(link, counting(3))
     assert link.waits == [pytest.approx(30.0, abs=5.0)]
 

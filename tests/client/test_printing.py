@@ -6,10 +6,20 @@ import pytest
 from google.protobuf import json_format
 from google.protobuf.timestamp_pb2 import Timestamp
 from m1.errors import ExitCode, M1Error
-from m1.v1 import job_pb2, metric_pb2, recipe_pb2
-from m1ctl.output import one_line, put, put_json, table, to_json
+from m1.v1 import dataset_pb2, job_pb2, metric_pb2, recipe_pb2
+from m1ctl.output import one_line, put, put_json, table, to_json, visible
 from m1ctl.sdk.states import state_from_word, state_word
-from m1ctl.views.pages import findings_page, job_page, job_table, plain_value, recipe_page, report_page, series_table
+from m1ctl.views.metrics import Metrics
+from m1ctl.views.pages import (
+    dataset_page,
+    dataset_table,
+    findings_page,
+    job_page,
+    job_table,
+    plain_value,
+    recipe_page,
+    series_table,
+)
 
 
 def test_a_table_is_aligned_and_never_cut() -> None:
@@ -27,16 +37,16 @@ def test_an_escape_sequence_does_not_reach_the_terminal() -> None:
     assert "\x1b" not in table(("A\x1b[31m",), [("\x1b]0;title\x07",)])
 
 
-def test_a_class_with_an_escape_sequence_in_its_name_colours_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    report = job_pb2.ClassificationReport(classes=["a\x1b[31m", "b"], class_accuracy=[1.0, 1.0])
-    report.confusion.add(counts=[1, 0])
-    report.confusion.add(counts=[0, 1])
-    job = job_pb2.Job(id="j1", name="first", reason="be\x1b[2Jcause", report=report)
+def test_a_name_or_a_message_with_an_escape_sequence_colours_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    job = job_pb2.Job(id="j1", name="first\x1b[31m", reason="be\x1b[2Jcause", latest_metrics={"val/a\x1b[31m": 1.0})
     job.error.message = "it\x9b1m broke\r"
-    for page in (report_page(report), job_page(job, now=0.0)):
-        assert "\x1b" not in page
+    assert "\x1b" not in job_page(job, now=0.0)
     put("a\x1b[31m\nb\x9b1m\r")
     assert capsys.readouterr().out == "a [31m\nb 1m \n"
+
+
+def test_text_for_a_terminal_shows_what_it_would_obey() -> None:
+    assert visible("a\tb\x1b[31m\r\nc\rd\x9b\u202e\n") == "a\tb\\x1b[31m\nc\nd\\x9b\\u202e\n"
 
 
 def test_findings_are_a_table_without_its_empty_columns() -> None:
@@ -67,7 +77,7 @@ def test_json_has_the_contract_s_names_and_every_field() -> None:
 
 def test_json_is_read_back_as_the_same_message(capsys: pytest.CaptureFixture[str]) -> None:
     job = job_pb2.Job(id="j1", revision=2**60, latest_metrics={"train/loss": 1.5})
-    job.report.class_accuracy.append(float("nan"))
+    job.latest_metrics["val/loss"] = float("nan")
     response = job_pb2.GetJobResponse(job=job)
     put_json(response)
     assert str(json_format.Parse(capsys.readouterr().out, job_pb2.GetJobResponse())) == str(response)
@@ -89,7 +99,7 @@ def test_a_job_without_a_plan_has_its_line() -> None:
     job = job_pb2.Job(id="j1", name="first", state=job_pb2.JOB_STATE_QUEUED, create_time=Timestamp(seconds=100))
     job.spec.recipe = "cifar"
     header, line = job_table([job], now=165.0).splitlines()
-    assert header.split() == ["ID", "NAME", "RECIPE", "STATE", "PROGRESS", "VAL", "ACCURACY", "AGE"]
+    assert header.split() == ["ID", "NAME", "RECIPE", "STATE", "PROGRESS", "METRIC", "AGE"]
     assert line.split() == ["j1", "first", "cifar", "queued", "-", "-", "1m", "05s"]
 
 
@@ -102,9 +112,9 @@ def test_a_failed_job_s_page_has_the_error_and_the_way_out() -> None:
     for words in (
         "state     failed",
         "error     BAD_DATA: it broke",
-        "way out   mend it",
+        "hint      mend it",
         "for 1m 00s",
-        "1m 10s after it was submitted",
+        "1m 10s after submission",
         "epochs  3\n",
         "fast    true",
         "lr      0.001",
@@ -123,22 +133,10 @@ def test_a_profile_is_shown_as_it_is_typed() -> None:
     ]
 
 
-def test_a_report_shows_each_class_and_where_it_was_mistaken() -> None:
-    report = job_pb2.ClassificationReport(classes=["cat", "dog"], class_accuracy=[0.75, float("nan")])
-    report.confusion.add(counts=[3, 1])
-    report.confusion.add(counts=[0, 0])
-    lines = [line.split() for line in report_page(report).splitlines()[1:]]
-    assert lines == [
-        ["TRUE", "CLASS", "ACCURACY", "cat", "dog"],
-        ["cat", "75.00", "%", "3", "1"],
-        ["dog", "-", "0", "0"],
-    ]
-
-
 def test_a_series_has_a_line_a_bucket() -> None:
     bucket = metric_pb2.MetricBucket(first_step=1, last_step=9, count=9, min=1.0, max=3.0, mean=2.0, last=1.5)
     series = metric_pb2.GetMetricSeriesResponse(name="train/loss", buckets=[bucket])
-    assert series_table(series).splitlines()[1].split() == ["1-9", "9", "1", "2", "3", "1.5"]
+    assert series_table(series, Metrics()).splitlines()[1].split() == ["1-9", "9", "1", "2", "3", "1.5"]
 
 
 def test_a_recipe_s_page_has_default_bounds_unit_and_sentence() -> None:
@@ -152,6 +150,70 @@ def test_a_recipe_s_page_has_default_bounds_unit_and_sentence() -> None:
     lines = [line.split() for line in recipe_page(recipe).splitlines()]
     assert lines[4] == ["epochs", "15", "from", "1", "to", "100", "epochs", "How", "often."]
     assert lines[5] == ["how", "a", "one", "of", "a,", "b", "-", "Which."]
+
+
+def test_a_recipe_s_page_has_what_it_needs_measures_and_can_be_used_for() -> None:
+    recipe = recipe_pb2.Recipe(name="photos", summary="Learns.", sample_unit="images")
+    size = recipe.settings.add(name="size", kind="int", minimum=8, summary="How large.")
+    size.default.number_value = 160
+    recipe.needs.add(kind="image", options={"size": "$size", "fit": "crop"})
+    recipe.needs.add(kind="label")
+    recipe.metrics.add(key="accuracy", unit="fraction", better=job_pb2.BETTER_MORE, summary="Right.")
+    predict = recipe.uses.add(name="predict", summary="Tell what it is.", inputs="files")
+    predict.options.add(name="top", kind="int")
+    page = recipe_page(recipe)
+    assert "data          images of 160 px (crop) and a label for each" in page
+    for row in (["accuracy", "fraction", "more", "Right."], ["predict", "files", "top", "Tell", "what", "it", "is."]):
+        assert row in [line.split() for line in page.splitlines()]
+
+
+def test_a_recipe_that_reads_its_data_itself_says_so() -> None:
+    assert "reads itself" in recipe_page(recipe_pb2.Recipe(name="mine", reads_data=True))
+
+
+def a_dataset() -> dataset_pb2.Dataset:
+    dataset = dataset_pb2.Dataset(name="flowers", source="/flowers", cached=True, rows={"test": 100, "train": 400})
+    dataset.columns.add(name="image", kind="image", shape=(160, 160, 3), options={"size": "160", "fit": "crop"})
+    dataset.columns.add(name="label", kind="label", classes=["a", "b"], class_count=5)
+    dataset.notes.append("2 files are no images, and were left out")
+    return dataset
+
+
+def test_a_dataset_is_told_with_its_columns_rows_and_notes() -> None:
+    assert dataset_page(a_dataset()).splitlines() == [
+        "flowers: images 160 px crop, 5 classes; train 400, test 100",
+        "2 files are no images, and were left out",
+    ]
+    lines = dataset_table([a_dataset(), dataset_pb2.Dataset(name="cifar10", source="the web")]).splitlines()
+    assert [" ".join(line.split()) for line in lines] == [
+        "NAME CACHED COLUMNS ROWS SIZE SOURCE",
+        "flowers yes images 160 px crop, 5 classes train 400, test 100 0 B /flowers",
+        "cifar10 no - - - the web",
+        "flowers: 2 files are no images, and were left out",
+    ]
+
+
+def test_the_list_has_each_job_s_own_headline() -> None:
+    job = job_pb2.Job(id="j1", name="first", latest_metrics={"val/accuracy": 0.9583, "val/loss": 0.2})
+    job.metrics.add(key="accuracy", unit="fraction", better=job_pb2.BETTER_MORE)
+    other = job_pb2.Job(id="j2", name="second", latest_metrics={"val/loss": 0.2})
+    none = job_pb2.Job(id="j3", name="third", latest_metrics={"stress/gflops": 5.0})
+    lines = job_table([job, other, none], now=0.0).splitlines()
+    for line, words in zip(lines[1:], ("accuracy 95.83 %", "loss 0.2", "-"), strict=True):
+        assert f"  {words}  " in line
+
+
+def test_a_profile_says_where_it_comes_from_and_why_it_is_out_of_date() -> None:
+    job = job_pb2.Job(id="j1")
+    job.spec.profile.threads, job.spec.profile.origin = 2, "m1ctl tune on 2026-11-22 (j12)"
+    job.spec.profile.source = job_pb2.PROFILE_SOURCE_TUNED
+    job.spec.profile.stale.append("torch was 2.13.0, is 2.14.1")
+    (profile,) = [section for section in job_page(job, now=0.0).split("\n\n") if section.startswith("profile")]
+    assert [line.split(maxsplit=1) for line in profile.splitlines()[1:]] == [
+        ["threads", "2"],
+        ["origin", "m1ctl tune on 2026-11-22 (j12)"],
+        ["out", "of date  torch was 2.13.0, is 2.14.1"],
+    ]
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def test_a_number_of_points_has_bounds_too() -> None:
 
 @pytest.mark.parametrize("value", [object(), 10**400, "\udcff"])
 def test_a_setting_that_no_message_holds_is_named(value: object) -> None:
-    with pytest.raises(M1Error, match="a setting is a number, true, false or text") as caught:
+    with pytest.raises(M1Error, match="it takes a number, true, false or text") as caught:
         build_settings({"epochs": 3, "lr": value})
     assert caught.value.field == "settings.lr"
 

@@ -34,7 +34,7 @@ def test_a_tuning_measures_shows_and_stores_and_submit_uses_it_and_says_so(daemo
     for words in ("memory_format contiguous", "dtype float32", "as given", "images/s with the default"):
         assert words in titles
     assert "part 1 of" in told.stderr
-    assert "stored: m1ctl submit cifar takes" in told.stderr
+    assert "saved; m1ctl submit cifar will now use" in told.stderr
 
     path = daemon.home / "profiles" / "cifar.json"
     stored = json.loads(path.read_text())

@@ -138,7 +138,7 @@ def test_an_agent_that_is_loaded_is_replaced_when_launchd_has_let_go(tmp_path: P
 def test_an_agent_that_does_not_end_is_an_error_and_stays_as_it_was(tmp_path: Path) -> None:
     launchd = Launchd(loaded={"dev.m1d.agent"}, polls_to_end=10**6)
 
-    with pytest.raises(M1Error, match=r"did not end in 40 s .*Operation now in progress") as caught:
+    with pytest.raises(M1Error, match=r"is still running after 40 s .*Operation now in progress") as caught:
         m1service.install(tmp_path / ".m1d", system("darwin", tmp_path, launchd))
 
     assert caught.value.reason is Reason.TIMED_OUT
@@ -162,7 +162,7 @@ def test_another_home_gets_an_agent_of_its_own(tmp_path: Path) -> None:
 
 
 def test_without_a_login_session_a_mac_says_so_and_nothing_is_left(tmp_path: Path) -> None:
-    with pytest.raises(M1Error, match=r"no login session .*m1ctl daemon start") as caught:
+    with pytest.raises(M1Error, match=r"no launchd login session .*m1ctl daemon start") as caught:
         m1service.install(tmp_path / ".m1d", system("darwin", tmp_path, Launchd(session=False)))
 
     assert caught.value.reason is Reason.UNSUPPORTED
@@ -185,7 +185,7 @@ def test_a_mac_s_agent_is_removed_and_removing_it_again_is_no_error(tmp_path: Pa
     assert m1service.uninstall(tmp_path / ".m1d", here).startswith("removed ")
     assert launchd.loaded == set()
     assert files(tmp_path) == []
-    assert m1service.uninstall(tmp_path / ".m1d", here) == "there was no agent dev.m1d.agent to remove"
+    assert m1service.uninstall(tmp_path / ".m1d", here) == "no agent dev.m1d.agent is installed"
 
 
 def test_linux_gets_a_user_unit(tmp_path: Path) -> None:
@@ -212,11 +212,11 @@ def test_linux_s_unit_is_removed_and_removing_it_again_is_no_error(tmp_path: Pat
     assert name.startswith("m1d-")
     assert systemd.asked == ["show-environment", f"disable --now {name}", "daemon-reload", f"reset-failed {name}"]
     assert files(tmp_path) == []
-    assert m1service.uninstall(tmp_path / "other", here) == f"there was no service {name} to remove"
+    assert m1service.uninstall(tmp_path / "other", here) == f"no service {name} is installed"
 
 
 def test_without_a_user_session_linux_says_so_and_nothing_is_left(tmp_path: Path) -> None:
-    with pytest.raises(M1Error, match=r"no user session of systemd .*No medium found.*m1ctl daemon start") as caught:
+    with pytest.raises(M1Error, match=r"no systemd user session .*No medium found.*m1ctl daemon start") as caught:
         m1service.install(tmp_path / ".m1d", system("linux", tmp_path, Systemd(session=False)))
 
     assert caught.value.reason is Reason.UNSUPPORTED

@@ -25,7 +25,7 @@ from m1.v1 import event_pb2, job_pb2
 from m1ctl.sdk.background import START_TIMEOUT_S, DaemonExitedError, Departure, start_daemon
 from m1ctl.sdk.client import Client, connect
 from m1ctl.sdk.interrupts import uninterrupted
-from m1ctl.sdk.states import FINAL, HOLDING_THE_MACHINE, SUCCEEDED, job_title, state_word
+from m1ctl.sdk.states import ACTIVE, FINAL, SUCCEEDED, job_title, state_word
 from m1ctl.views.formatting import seconds
 from m1ctl.views.measurement import MeasuringView
 from m1ctl.views.watched import Watched
@@ -53,17 +53,17 @@ def check_idle(client: Client) -> None:
     Raises:
         M1Error: WRONG_STATE.
     """
-    busy = (job_pb2.JOB_STATE_QUEUED, *HOLDING_THE_MACHINE)
+    busy = (job_pb2.JOB_STATE_QUEUED, *ACTIVE)
     for job in client.list_jobs(busy):
         raise M1Error(
             Reason.WRONG_STATE,
-            f"job {job_title(job)} is {state_word(job.state)}: a benchmark would disturb it, and it the benchmark",
-            f"wait for its end, or m1ctl pause {job.id}",
+            f"job {job_title(job)} is {state_word(job.state)}: benchmarks need an idle machine",
+            f"wait for it to end, or m1ctl pause {job.id}",
         )
 
 
 def measure_engine(client: Client, _session: Session) -> list[job_pb2.Finding]:
-    """The training loop beside a plain script, with the profile that `cifar` gets here."""
+    """Measure the training loop beside a plain script, with the profile that `cifar` gets here."""
     profile = client.submit("cifar", data="digits", validate_only=True).spec.profile
     with _submitted(client, "engine", profile=profile) as job:
         watched = Watched(job)
@@ -80,7 +80,7 @@ def measure_engine(client: Client, _session: Session) -> list[job_pb2.Finding]:
 
 
 def measure_command_line(_client: Client, session: Session) -> list[job_pb2.Finding]:
-    """A whole process, from its start to its end."""
+    """Measure whole processes, from start to end."""
     environment = os.environ | {"M1D_HOME": str(session.home.root)}
     found = []
     for arguments in _COMMANDS:
@@ -96,7 +96,7 @@ def measure_command_line(_client: Client, session: Session) -> list[job_pb2.Find
 
 
 def measure_cold(_client: Client, _session: Session) -> list[job_pb2.Finding]:
-    """A home that is new: its daemon's start, and the first step of its first job."""
+    """Measure a new home: its daemon's start, and the first step of its first job."""
     starts, steps = [], []
     for _ in range(_COLD_RUNS):
         with (
@@ -140,7 +140,7 @@ PARTS: dict[str, Callable[[Client, Session], list[job_pb2.Finding]]] = {
 
 @contextmanager
 def _at_first_step(client: Client) -> Iterator[tuple[job_pb2.Job, float]]:
-    """A training of ours, and the seconds from its submit until its first step was known here."""
+    """Hold a training of ours; yields it and the seconds from its submit until its first step was known here."""
     began = time.perf_counter()
     with _submitted(client, "cifar", data="digits", settings=_TRAINING) as job:
         with closing(_steps(client, job, job.revision + 1)) as steps:
@@ -149,7 +149,7 @@ def _at_first_step(client: Client) -> Iterator[tuple[job_pb2.Job, float]]:
 
 
 def _steps(client: Client, job: job_pb2.Job, from_revision: int) -> Generator[event_pb2.Event, None, None]:
-    """The metrics of each step, as they come.
+    """Yield the metrics of each step, as they come.
 
     Raises:
         M1Error: JOB_FAILED, TIMED_OUT.
@@ -190,7 +190,7 @@ def _pauses(client: Client, job: job_pb2.Job) -> list[job_pb2.Finding]:
 
 
 def _training(client: Client, job: job_pb2.Job) -> list[job_pb2.Finding]:
-    """How late events are, and how much longer the step takes that comes with a checkpoint."""
+    """Measure how late events are, and how much longer a step takes that comes with a checkpoint."""
     late, written, ended = [], [], {}
     stalls, durable = [], []
     with closing(_steps(client, job, client.get(job.id).revision + 1)) as steps:
@@ -240,7 +240,7 @@ def _replay(client: Client, job: job_pb2.Job) -> list[job_pb2.Finding]:
 
 @contextmanager
 def _submitted(client: Client, recipe: str, **asked: Any) -> Iterator[job_pb2.Job]:
-    """A job of ours, cancelled and deleted at the end. There is no moment at which Ctrl-C would leave it behind."""
+    """Hold a job of ours, cancelled and deleted at the end; at no moment does Ctrl-C leave it behind."""
     with ExitStack() as ours:
         with uninterrupted("submitting the benchmark's job, to end it"):
             job = client.submit(recipe, **asked)
@@ -258,7 +258,7 @@ def _end(client: Client, job: job_pb2.Job) -> None:
 
 @contextmanager
 def _started(home: Home, client: Client) -> Iterator[float]:
-    """A daemon of ours in a home, stopped at the end; the seconds until it answered."""
+    """Hold a daemon of ours in a home, stopped at the end; yields the seconds until it answered."""
     with ExitStack() as ours:
         with uninterrupted("starting the benchmark's daemon, to stop it"):
             began = time.perf_counter()

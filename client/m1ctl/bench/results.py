@@ -44,7 +44,7 @@ class Compared:
     ratio: float | None
     """b over a; None where they have not one unit, or it is no number."""
     apart: bool | None
-    """Whether the 95 % intervals have no number in common; None without both of them."""
+    """True if the 95 % intervals do not overlap; None without both of them."""
 
 
 def document(
@@ -53,7 +53,7 @@ def document(
     topology: system_pb2.GetTopologyResponse,
     now: datetime.datetime,
 ) -> dict[str, Any]:
-    """A result as plain data."""
+    """Return a result as plain data."""
     return {
         "format": FORMAT,
         "date": now.isoformat(timespec="seconds"),
@@ -80,7 +80,7 @@ def _finite(value: float) -> float | None:
 
 
 def read_result(path: Path) -> Result:
-    """The result in a file.
+    """Return the result in a file.
 
     Raises:
         M1Error: FILE_NOT_FOUND; INVALID_ARGUMENT: it cannot be read, or is none.
@@ -93,30 +93,30 @@ def read_result(path: Path) -> Result:
     try:
         data = json.loads(path.read_bytes())
     except FileNotFoundError:
-        message = f'there is no file "{path}"'
+        message = f'file "{path}" does not exist'
         raise M1Error(Reason.FILE_NOT_FOUND, message, hint, field="file", value=str(path)) from None
     except OSError as error:
         raise refused(f"cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:
-        raise refused("is not a benchmark's result: it is not JSON") from error
+        raise refused("is not a benchmark result: it is not JSON") from error
     if not isinstance(data, dict) or not str(data.get("format", "")).startswith("m1d bench "):
-        raise refused("is not a benchmark's result")
+        raise refused("is not a benchmark result")
     if data["format"] != FORMAT:
-        raise refused(f'is the result of another version ("{data["format"]}", and this one reads "{FORMAT}")')
+        raise refused(f'is of another version ("{data["format"]}"; this one reads "{FORMAT}")')
     rows = data.get("findings")
     if not isinstance(rows, list) or not all(map(_is_finding, rows)):
-        raise refused("is damaged: its findings are not what m1ctl bench writes")
+        raise refused("is damaged: its findings are not as m1ctl bench writes them")
     for key, count in Counter(row["key"] for row in rows).items():
         if count > 1:
             raise refused(f'is damaged: {count} of its findings are called "{shortened(key)}"')
     about = {name: data.get(name, "") for name in ("date", "machine", "versions")}
     if not _is_printable(about):
-        raise refused("is damaged: what it says of itself is not what m1ctl bench writes")
+        raise refused("is damaged: its description is not as m1ctl bench writes it")
     return Result(about, {row["key"]: row for row in rows})
 
 
 def to_text(plain: Mapping[str, Any]) -> str:
-    """Plain data as JSON for people, which any reader takes.
+    """Return plain data as indented JSON that any reader takes.
 
     Raises:
         ValueError: for NaN and the infinities, which JSON does not have.
@@ -147,7 +147,7 @@ def _is_number(value: object) -> bool:
 
 
 def compare(a: Result, b: Result) -> list[Compared]:
-    """Every finding of both, in the order of the first; then what only the second has."""
+    """Return every finding of both, in the order of the first; then what only the second has."""
     return [_compared(key, a.findings.get(key), b.findings.get(key)) for key in {**a.findings, **b.findings}]
 
 
@@ -171,7 +171,7 @@ def _ratio(a: float | None, b: float | None) -> float | None:
 
 
 def comparison_page(a: Result, b: Result, rows: Sequence[Compared]) -> str:
-    """Both values, the second over the first, and whether that is more than chance."""
+    """Return a table of both values, their ratio, and whether it is more than chance."""
     apart = {True: "yes", False: "no", None: ABSENT}
     lines = [(row.title, *_values_and_unit(row), _shown(row.ratio), apart[row.apart]) for row in rows]
     header = ("MEASURED", "A", "B", "UNIT", "B / A", "APART")
@@ -179,7 +179,7 @@ def comparison_page(a: Result, b: Result, rows: Sequence[Compared]) -> str:
 
 
 def _values_and_unit(row: Compared) -> tuple[str, str, str]:
-    """Both values and their unit; where they have not one, each with its own."""
+    """Return both values and their unit; where the units differ, each value with its own."""
     if row.unit_a is not None and row.unit_b is not None and row.unit_a != row.unit_b:
         return _with_unit(row.a, row.unit_a), _with_unit(row.b, row.unit_b), "differ"
     return _shown(row.a), _shown(row.b), row.unit_a or row.unit_b or ""
@@ -190,7 +190,7 @@ def _with_unit(value: float | None, unit: str) -> str:
 
 
 def comparison_document(a: Result, b: Result, rows: Sequence[Compared]) -> dict[str, Any]:
-    """The same as plain data."""
+    """Return the same as plain data."""
     return {"a": dict(a.about), "b": dict(b.about), "findings": [asdict(row) for row in rows]}
 
 

@@ -9,11 +9,11 @@ import sys
 from typing import Annotated, Any
 
 import typer
-from m1.errors import ExitCode, M1Error
+from m1.errors import ExitCode, M1Error, Reason
 from typer.core import TyperGroup
 
-from m1ctl.commands import bench, checkpoints, daemon, data, jobs, recipes, submit, tune, watch
-from m1ctl.output import give_up_output, tell_error
+from m1ctl.commands import bench, checkpoints, daemon, data, jobs, recipes, results, submit, tune, watch
+from m1ctl.output import Format, give_up_output, output_of, tell_error
 from m1ctl.session import Session, check_not_empty, check_timeout
 
 # ClickException, the root of what the parser raises: typer keeps it in another place in every other version.
@@ -29,17 +29,19 @@ class Verbs(TyperGroup):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Parse and run; what was typed wrong is one sentence, like every other error."""
+        output = output_of(kwargs.get("args") or (args[0] if args and args[0] else sys.argv[1:]))
         try:
             code = super().main(*args, **{**kwargs, "standalone_mode": False})
         except _PARSE_ERROR as error:
-            sys.exit(_tell_usage(error))
+            sys.exit(_tell_usage(error, output))
         except M1Error as error:
-            tell_error(str(error))
+            tell_error(error, output)
             sys.exit(error.exit_code)
         except OSError as error:
             # Of --help or --version, which the parser prints, or of a file that a verb reads or writes.
             give_up_output()
-            tell_error(f'"{error.filename}": {error.strerror}' if error.filename else str(error.strerror or error))
+            problem = f'"{error.filename}": {error.strerror}' if error.filename else str(error.strerror or error)
+            tell_error(problem, output)
             sys.exit(ExitCode.ERROR)
         sys.exit(code if isinstance(code, int) else ExitCode.OK)
 
@@ -54,15 +56,19 @@ class Verbs(TyperGroup):
             sys.exit(ExitCode.ERROR)
 
 
-def _tell_usage(error: Any) -> int:
+def _tell_usage(error: Any, output: Format) -> int:
     """Say what was typed wrong and where the right way is written; the exit code."""
     message: str = error.format_message()
     if message.startswith("Usage:"):  # nothing was typed: the help itself
         error.show()
     else:
         command = error.ctx.command_path if getattr(error, "ctx", None) else "m1ctl"
-        joint = "" if message.endswith("?") else ":"
-        tell_error(f"{message[:1].lower()}{message[1:].rstrip('.')}{joint} {command} --help tells how to write it")
+        sentence = f"{message[:1].lower()}{message[1:].rstrip('.')}"
+        hint = f"see {command} --help"
+        if output is Format.json:
+            tell_error(M1Error(Reason.INVALID_ARGUMENT, sentence, hint), output)
+        else:
+            tell_error(f"{sentence} ({hint})")
     return int(error.exit_code)
 
 
@@ -71,7 +77,7 @@ app = typer.Typer(
     name="m1ctl",
     help="Submit, watch, pause, resume and checkpoint training jobs on this computer.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -89,14 +95,16 @@ def _show_version(wanted: bool) -> None:
 @app.callback()
 def configure(
     context: typer.Context,
-    home: Annotated[str | None, typer.Option(help="The daemon's home, if not $M1D_HOME or ~/.m1d.")] = None,
-    timeout: Annotated[float | None, typer.Option(help="Seconds that a call may take; 10 if not given.")] = None,
+    home: Annotated[
+        str | None, typer.Option(help="The daemon's home directory (default: $M1D_HOME, else ~/.m1d).")
+    ] = None,
+    timeout: Annotated[float | None, typer.Option(help="Seconds to wait for an answer (default: 10).")] = None,
     _version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Keep what the global options say for the verb."""
-    check_not_empty("home", home, "name a directory, or leave --home out")
+    check_not_empty("--home", home, "name a directory, or omit it")
     check_timeout(timeout)
     context.obj = Session(home, timeout)
 
@@ -108,6 +116,9 @@ app.command()(jobs.show)
 app.command()(watch.watch)
 app.command()(jobs.logs)
 app.command()(jobs.metrics)
+app.command()(results.results)
+app.command()(results.predict)
+app.command()(results.sample)
 app.command()(jobs.pause)
 app.command()(jobs.resume)
 app.command()(jobs.cancel)
@@ -116,6 +127,7 @@ app.command()(jobs.delete)
 app.command()(checkpoints.checkpoint)
 app.command()(checkpoints.checkpoints)
 app.command()(checkpoints.download)
+app.command()(daemon.status)
 app.add_typer(bench.app, name="bench")
 app.add_typer(recipes.app, name="recipes")
 app.add_typer(data.app, name="data")

@@ -1,4 +1,4 @@
-"""`m1ctl bench`: measure the project itself, what rules of thumb claim, and compare two results."""
+"""`m1ctl bench`: benchmark m1d, test rules of thumb, compare two results."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from m1.errors import ExitCode, M1Error
 
-from m1ctl.commands.options import Output
+from m1ctl.commands.options import Out, Output
 from m1ctl.output import Format, put, tell
 from m1ctl.session import check_not_empty, session_of
 
@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 
     from m1ctl.sdk.client import Client
 
-app = typer.Typer(help="Measure the project itself, or what rules of thumb claim.", rich_markup_mode=None)
-
-Out = Annotated[str | None, typer.Option(metavar="FILE", help="Write the result there, too, as JSON.")]
+app = typer.Typer(help="Benchmark m1d itself, or test rules of thumb about training.", rich_markup_mode=None)
 
 
 class Part(enum.StrEnum):
@@ -39,14 +37,15 @@ class Part(enum.StrEnum):
 def bench(
     context: typer.Context,
     only: Annotated[
-        list[Part] | None, typer.Option(help="Measure this part; repeatable. Else all of them.", show_default=False)
+        list[Part] | None,
+        typer.Option(help="Measure only this part (default: all of them). Repeatable.", show_default=False),
     ] = None,
     out: Out = None,
     output: Output = Format.text,
 ) -> None:
-    """Measure the project itself: engine, daemon, a cold start, the command line's start.
+    """Benchmark m1d itself: engine, daemon, cold start, command line.
 
-    Its jobs are deleted afterwards. It refuses to begin beside a job.
+    Needs an idle machine. Its jobs are deleted afterwards.
     """
     if context.invoked_subcommand:
         return
@@ -67,12 +66,12 @@ def bench(
 def claims(
     context: typer.Context,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of claims; repeatable.")
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of claims. Repeatable.")
     ] = None,
     out: Out = None,
     output: Output = Format.text,
 ) -> None:
-    """Measure what rules of thumb claim about training, on this machine."""
+    """Test rules of thumb about training on this machine."""
     from m1ctl.commands.submit import parse_pairs
     from m1ctl.views.follow import follow_to_the_end
     from m1ctl.views.measurement import MeasuringView
@@ -86,7 +85,7 @@ def claims(
             # A result that is not whole takes no good one's place.
             is_whole = code is ExitCode.OK and bool(found)
             if out and not is_whole:
-                tell(f'"{out}" is left as it is: there is no whole result')
+                tell(f'"{out}" was not changed: the result is incomplete')
             _put(client, found, out if is_whole else None, output)
     raise typer.Exit(code)
 
@@ -97,7 +96,7 @@ def compare(
     b: Annotated[Path, typer.Argument(metavar="B.json", show_default=False)],
     output: Output = Format.text,
 ) -> None:
-    """Compare two results that --out or -o json wrote."""
+    """Compare two results written by --out or -o json."""
     from m1ctl.bench.results import compare as compare_results
     from m1ctl.bench.results import comparison_document, comparison_page, read_result, to_text
 
@@ -115,9 +114,9 @@ def _check_out(out: str | None) -> None:
     Raises:
         M1Error: INVALID_ARGUMENT.
     """
-    from m1ctl.bench.result_file import check_writable
+    from m1ctl.out_file import check_writable
 
-    check_not_empty("out", out, "name a file, or leave --out out")
+    check_not_empty("--out", out, "name a file, or omit it")
     if out:
         check_writable(out)
 
@@ -128,8 +127,8 @@ def _put(client: Client, found: Sequence[job_pb2.Finding], out: str | None, outp
     Raises:
         M1Error: DISK_FULL or INTERNAL, when it is printed.
     """
-    from m1ctl.bench.result_file import write
     from m1ctl.bench.results import document, to_text
+    from m1ctl.out_file import write
     from m1ctl.views.pages import findings_page
 
     now = datetime.datetime.now().astimezone()
@@ -137,7 +136,7 @@ def _put(client: Client, found: Sequence[job_pb2.Finding], out: str | None, outp
     refused: M1Error | None = None
     if out:
         try:
-            write(out, f"{text}\n")
+            write(out, f"{text}\n".encode(), "the result is on stdout only; free some space, or name another file")
         except M1Error as error:
             refused = error
     if output is Format.json:

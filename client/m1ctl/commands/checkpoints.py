@@ -1,4 +1,4 @@
-"""The verbs for checkpoints."""
+"""Commands for checkpoints."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from m1ctl.session import reference, session_of
 def checkpoint(context: typer.Context, job: OptionalJob = None, output: Output = Format.text) -> None:
     """Make a checkpoint now.
 
-    Returns when it is durable.
+    Returns when it is safely on disk.
     """
     from m1.units import format_bytes
     from m1.v1 import checkpoint_pb2
@@ -35,31 +35,32 @@ def checkpoints(context: typer.Context, job: OptionalJob = None, output: Output 
     from m1.v1 import checkpoint_pb2
 
     from m1ctl.output import tell
+    from m1ctl.views.metrics import metrics_of
     from m1ctl.views.pages import checkpoint_table
 
     with session_of(context).connect() as client:
         # Resolved once: between two pages an empty JOB could become another one.
-        job_id = client.get(reference(job)).id
-        found = list(client.list_checkpoints(job_id))
+        owner = client.get(reference(job))
+        found = list(client.list_checkpoints(owner.id))
     if output is Format.json:
         put_json(checkpoint_pb2.ListCheckpointsResponse(checkpoints=found))
     elif found:
-        put(checkpoint_table(found, time.time()))
+        put(checkpoint_table(found, metrics_of(owner), time.time()))
     else:
-        tell(f"job {job_id} has no checkpoint yet")
+        tell(f"job {owner.id} has no checkpoints yet")
 
 
 def download(
     context: typer.Context,
-    checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT", help='Its id, "j12@352".', show_default=False)],
-    directory: Annotated[
-        Path, typer.Argument(metavar="DIR", help="A directory that does not exist yet.", show_default=False)
+    checkpoint: Annotated[
+        str, typer.Argument(metavar="CHECKPOINT", help='Checkpoint id, such as "j12@352".', show_default=False)
     ],
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory to create.", show_default=False)],
     output: Output = Format.text,
 ) -> None:
-    """Copy a checkpoint into a new directory.
+    """Copy a checkpoint to a new directory.
 
-    The directory appears whole and verified, or not at all.
+    The directory appears complete and verified, or not at all.
     """
     from m1.v1 import checkpoint_pb2
 

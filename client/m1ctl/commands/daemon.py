@@ -1,4 +1,4 @@
-"""The daemon itself: in the background, or as a service of the system."""
+"""Commands for the daemon: in the background, or as a service of the system."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STOP_TIMEOUT_S = 30.0
 def start(context: typer.Context) -> None:
     """Start the daemon in the background.
 
-    Returns when it answers.
+    Returns when it is ready.
     """
     from m1ctl.sdk.background import START_TIMEOUT_S, DaemonExitedError, start_daemon
 
@@ -36,7 +36,7 @@ def start(context: typer.Context) -> None:
             if error.reason is not Reason.UNREACHABLE:
                 raise
         else:
-            tell(f"m1d {info.version} serves {info.home} already (pid {info.pid})")
+            tell(f"already running: m1d {info.version}, pid {info.pid}, {info.home}")
             return
         check_installed()
         limit_s = session.timeout_s or START_TIMEOUT_S
@@ -49,20 +49,19 @@ def start(context: typer.Context) -> None:
                 tell_error(str(error))
                 raise typer.Exit(error.code) from error
             info = client.system_info()
-    tell(f"m1d {info.version} serves {info.home} (pid {info.pid})")
+    tell(f"running: m1d {info.version}, pid {info.pid}, {info.home}")
 
 
 @app.command()
 def stop(
     context: typer.Context,
     yield_: Annotated[
-        bool, typer.Option("--yield", help="Checkpoint the running job and take it from the machine first.")
+        bool, typer.Option("--yield", help="Checkpoint the running job and free its memory first.")
     ] = False,
 ) -> None:
-    """Stop the daemon; the training goes on.
+    """Stop the daemon; training continues without it.
 
-    Returns when it has gone. With --yield the running job is checkpointed and taken from the machine first; the next
-    daemon goes on with it.
+    Returns when the daemon has exited. With --yield, the running job stops, too; the next daemon resumes it.
     """
     from m1ctl.sdk.background import Departure
 
@@ -75,21 +74,21 @@ def stop(
             if not departure.wait(limit_s):
                 raise M1Error(
                     Reason.TIMED_OUT,
-                    f"the daemon (pid {info.pid}) has not gone after {limit_s:g} s",
-                    f"{session.home.log} may say why; --timeout allows more",
+                    f"the daemon (pid {info.pid}) is still running after {limit_s:g} s",
+                    f"see {session.home.log}, or allow more time with --timeout",
                 )
-    tell(f"m1d has stopped (pid {info.pid})")
+    tell(f"stopped m1d (pid {info.pid})")
 
 
 @app.command()
 def status(context: typer.Context, output: Output = Format.text) -> None:
-    """Tell which daemon serves, and what it does."""
-    from m1ctl.sdk.states import HOLDING_THE_MACHINE
+    """Show the running daemon and what it is doing."""
+    from m1ctl.sdk.states import ACTIVE
     from m1ctl.views.pages import daemon_page
 
     with session_of(context).connect() as client:
         info = client.system_info()
-        busy = list(client.list_jobs(HOLDING_THE_MACHINE)) if output is Format.text else []
+        busy = list(client.list_jobs(ACTIVE)) if output is Format.text else []
     if output is Format.json:
         put_json(info)
     else:
@@ -98,9 +97,9 @@ def status(context: typer.Context, output: Output = Format.text) -> None:
 
 @app.command()
 def install(context: typer.Context) -> None:
-    """Have the system run the daemon.
+    """Start the daemon at login and keep it running.
 
-    At login and after a crash or a reboot: by launchd on macOS, by systemd on Linux.
+    Uses launchd on macOS and systemd on Linux; the daemon also comes back after a crash or a reboot.
     """
     from m1service import install as install_service
 
@@ -110,9 +109,9 @@ def install(context: typer.Context) -> None:
 
 @app.command()
 def uninstall(context: typer.Context) -> None:
-    """Remove the system's service.
+    """Stop starting the daemon at login.
 
-    A training that runs goes on.
+    Removes the service and stops the daemon; training continues without it.
     """
     from m1service import uninstall as uninstall_service
 
@@ -125,13 +124,13 @@ def _with_the_system(act: Callable[[Path], str], home: Path) -> None:
     except OSError as error:
         raise M1Error(
             Reason.NOT_ALLOWED,
-            f"the service's file cannot be changed: {error}",
-            "see who owns its directory",
+            f"cannot change the service's file: {error}",
+            "check who owns its directory",
         ) from error
 
 
 def check_installed() -> None:
-    """Refuse to start what is not here.
+    """Refuse to start a daemon that is not installed.
 
     Raises:
         M1Error: UNSUPPORTED, with the way to get it.
@@ -141,6 +140,6 @@ def check_installed() -> None:
     if not is_daemon_installed():
         raise M1Error(
             Reason.UNSUPPORTED,
-            "the daemon is not installed here, only the client",
+            "only the client is installed here, not the daemon",
             "pip install 'm1d[daemon]'",
         )

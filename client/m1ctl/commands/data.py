@@ -1,4 +1,4 @@
-"""Data sets: `m1ctl data list`, `m1ctl data import NAME PATH`, `m1ctl data delete NAME`."""
+"""Datasets: `m1ctl data list`, `m1ctl data import NAME PATH`, `m1ctl data delete NAME`."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from m1ctl.commands.options import Output
 from m1ctl.output import Format, put, put_json
 from m1ctl.session import check_not_empty, session_of
 
-app = typer.Typer(help="List data sets, import one, delete one.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="List, import and delete datasets.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.command("list")
 def list_(context: typer.Context, output: Output = Format.text) -> None:
-    """List the built-in data sets and those in the cache."""
+    """List built-in and imported datasets."""
     from m1.v1 import dataset_pb2
 
     from m1ctl.views.pages import dataset_table
@@ -32,50 +32,67 @@ def list_(context: typer.Context, output: Output = Format.text) -> None:
 @app.command("import")
 def import_(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What jobs will call it by.", show_default=False)],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Name to use in m1ctl submit --data.", show_default=False)
+    ],
     path: Annotated[
         str,
         typer.Argument(
             metavar="PATH",
-            help="A folder or a tar of <split>/<class>/<image>, or torchvision's CIFAR-10 archive.",
+            help="A folder or tar of <split>/<class>/<image>, a text file or a folder of them, or torchvision's"
+            " CIFAR-10 archive.",
             show_default=False,
         ),
     ],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="How to read images: size=160 (pixels), fit=crop, pad or squeeze (default: 32, squeeze). Repeatable.",
+        ),
+    ] = None,
     output: Output = Format.text,
 ) -> None:
-    """Read images into the daemon's cache under a name."""
+    """Import a dataset into the daemon's cache."""
     from m1.v1 import dataset_pb2
 
+    from m1ctl.commands.submit import parse_pairs
     from m1ctl.views.dataset import PrepareView
+    from m1ctl.views.pages import dataset_page
 
-    check_not_empty("name", name, "say what jobs will call the images by")
-    check_not_empty("path", path, 'name a folder or a file; the directory you are in is "."')
+    check_not_empty("NAME", name, "name the dataset")
+    check_not_empty("PATH", path, 'name a folder or a file; "." is the current directory')
     source = os.path.abspath(os.path.expanduser(path))
     with session_of(context).connect() as client, PrepareView(name) as view:
-        dataset = client.prepare_dataset(source, name, on_progress=view.show)
+        dataset = client.prepare_dataset(
+            source, name, on_progress=view.show, settings=parse_pairs("--set", settings or ())
+        )
     if output is Format.json:
         put_json(dataset_pb2.PrepareDatasetResponse(dataset=dataset))
     else:
-        put(
-            f"{dataset.name}: {dataset.rows['train']} images to train on, {dataset.rows['test']} to test,"
-            f" {sum(column.class_count for column in dataset.columns)} classes"
-        )
+        put(dataset_page(dataset))
 
 
 @app.command("delete")
 def delete(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="As m1ctl data list has it.", show_default=False)],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Dataset name (see m1ctl data list).", show_default=False)
+    ],
     output: Output = Format.text,
 ) -> None:
-    """Remove a data set from the daemon's cache, with earlier versions; where it was read from stays."""
+    """Delete a dataset from the daemon's cache.
+
+    Its source is not touched.
+    """
     from m1.units import format_bytes
     from m1.v1 import dataset_pb2
 
-    check_not_empty("name", name, "m1ctl data list has the names")
+    check_not_empty("NAME", name, "see m1ctl data list")
     with session_of(context).connect() as client:
         freed_bytes = client.delete_dataset(name)
     if output is Format.json:
         put_json(dataset_pb2.DeleteDatasetResponse(freed_bytes=freed_bytes))
     else:
-        put(f"deleted {name}: {format_bytes(freed_bytes)} freed")
+        put(f"deleted {name} ({format_bytes(freed_bytes)} freed)")

@@ -1,7 +1,8 @@
-"""The verbs for a job that has been submitted."""
+"""Commands for submitted jobs."""
 
 from __future__ import annotations
 
+import json
 import time
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +10,7 @@ import typer
 from m1.errors import M1Error, Reason
 
 from m1ctl.commands.options import NoWait, OptionalJob, Output, RequiredJob
-from m1ctl.output import Format, put, put_bytes, put_json, put_json_line, tell
+from m1ctl.output import ByteStream, Format, put, put_json, tell
 from m1ctl.session import reference, session_of
 
 if TYPE_CHECKING:
@@ -23,12 +24,12 @@ if TYPE_CHECKING:
 def list_(
     context: typer.Context,
     state: Annotated[
-        list[str] | None, typer.Option(help="Only jobs in this state; may be given several times.", show_default=False)
+        list[str] | None, typer.Option(help="Only jobs in this state. Repeatable.", show_default=False)
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="All jobs, not only the newest hundred.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="All jobs, not just the newest 100.")] = False,
     output: Output = Format.text,
 ) -> None:
-    """List the newest jobs, newest first."""
+    """List jobs, newest first."""
     from m1.v1 import job_pb2
 
     from m1ctl.sdk.states import state_from_word
@@ -42,9 +43,9 @@ def list_(
     elif answer.jobs:
         put(job_table(answer.jobs, time.time()))
         if answer.next_page_token:
-            tell("there are older ones: m1ctl list --all")
+            tell("there are older jobs: m1ctl list --all")
     else:
-        tell("there is no such job" if states else "there is no job yet: m1ctl submit cifar --data digits makes one")
+        tell("no such jobs" if states else "no jobs yet; try: m1ctl submit cifar --data digits")
 
 
 def show(context: typer.Context, job: OptionalJob = None, output: Output = Format.text) -> None:
@@ -64,44 +65,54 @@ def show(context: typer.Context, job: OptionalJob = None, output: Output = Forma
 def logs(
     context: typer.Context,
     job: OptionalJob = None,
-    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the job ends.")] = False,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Keep printing until the job ends.")] = False,
     output: Output = Format.text,
 ) -> None:
-    """Print what the training process printed."""
-    from m1.v1 import job_pb2
+    """Print the training process's output.
 
+    With -o json, prints an object with the text and the offset to continue from; with -f, one for each piece.
+    """
     with session_of(context).connect() as client:
         # Resolved once: an empty JOB would be another job after a reconnection.
         job_id = client.get(reference(job)).id
-        whole = job_pb2.ReadJobLogResponse()
+        stream = ByteStream()
+        whole, offset = bytearray(), 0
         for part in client.read_log(job_id, follow=follow, tell=tell):
             if output is Format.text:
-                put_bytes(part.chunk)
+                stream.put(part.chunk)
             elif follow:
-                put_json_line(part)
+                put(_log_json(part.chunk, part.next_offset))
             else:
-                whole.chunk += part.chunk
-                whole.next_offset = part.next_offset
+                whole += part.chunk
+                offset = part.next_offset
     if output is Format.json and not follow:
-        put_json(whole)
+        put(_log_json(whole, offset))
+
+
+def _log_json(chunk: bytes | bytearray, next_offset: int) -> str:
+    return json.dumps({"text": chunk.decode(errors="replace"), "next_offset": next_offset})
 
 
 def metrics(
     context: typer.Context,
     job: OptionalJob = None,
     name: Annotated[
-        str | None, typer.Argument(help='One metric, as "train/loss": its course.', show_default=False)
+        str | None,
+        typer.Argument(
+            metavar="[NAME]", help='Show the history of one metric, such as "train/loss".', show_default=False
+        ),
     ] = None,
-    points: Annotated[int, typer.Option(min=1, max=10000, help="With NAME: at most this many lines.")] = 20,
+    points: Annotated[int, typer.Option(min=1, max=10000, metavar="N", help="With NAME: at most N lines.")] = 20,
     output: Output = Format.text,
 ) -> None:
-    """Show the last values, or the course of one.
+    """Show the latest metrics, or the history of one.
 
-    Without NAME the last value of each metric; with it at most --points stretches of steps, each with its least, mean,
-    greatest and last value. "m1ctl metrics train/loss" is about the job that runs: no job's name has a slash.
+    With NAME, the steps are grouped into at most --points rows, each with its minimum, mean, maximum and last value.
+    "m1ctl metrics train/loss" is about the running job: no job's name contains a slash.
     """
     from m1.v1 import job_pb2
 
+    from m1ctl.views.metrics import metrics_of
     from m1ctl.views.pages import metric_table, series_table
 
     if name is None and job and "/" in job:
@@ -115,25 +126,28 @@ def metrics(
             elif shown.latest_metrics:
                 put(metric_table(shown))
             else:
-                tell(f"job {shown.id} has measured nothing yet")
+                tell(f"job {shown.id} has no metrics yet")
             return
-        series = client.metric_series(name, reference(job), max_points=points)
+        measured = client.get(reference(job))
+        series = client.metric_series(name, measured.id, max_points=points)
     if output is Format.json:
         put_json(series)
     else:
-        put(series_table(series))
+        put(series_table(series, metrics_of(measured)))
 
 
 def pause(
     context: typer.Context,
     job: OptionalJob = None,
-    hold: Annotated[bool, typer.Option("--hold", help="Stop at once; keep the memory and the turn.")] = False,
+    hold: Annotated[
+        bool, typer.Option("--hold", help="Freeze the job in place; it keeps its memory and its turn.")
+    ] = False,
     no_wait: NoWait = False,
     output: Output = Format.text,
 ) -> None:
-    """Take a job from the machine, resumable.
+    """Pause a job: checkpoint it and free its memory.
 
-    It finishes its step, makes a checkpoint, and its memory is free; the next job may run. Returns when that is done.
+    The next job may then run. Returns when the job has paused.
     """
     from m1.v1 import job_pb2
 
@@ -149,30 +163,30 @@ def pause(
     if now.state in FINAL:
         raise M1Error(
             Reason.WRONG_STATE,
-            f"job {job_title(now)} was {state_word(now.state)} before it could be paused",
-            f"m1ctl show {now.id} tells how it ended",
+            f"job {job_title(now)} {state_word(now.state)} before it could be paused",
+            f"see m1ctl show {now.id}",
         )
     _put_job(job_pb2.PauseJobResponse(job=now), output, "" if now.state in stopped else "will be paused")
 
 
 def resume(context: typer.Context, job: OptionalJob = None, output: Output = Format.text) -> None:
-    """Let a paused or held job go on.
+    """Resume a paused or held job.
 
-    A paused one is queued at the head of its priority.
+    A paused job goes to the front of the queue for its priority.
     """
     from m1.v1 import job_pb2
 
     with session_of(context).connect() as client:
         now = client.resume(reference(job))
-    _put_job(job_pb2.ResumeJobResponse(job=now), output, "goes on" if now.state == job_pb2.JOB_STATE_HELD else "")
+    _put_job(job_pb2.ResumeJobResponse(job=now), output, "resuming" if now.state == job_pb2.JOB_STATE_HELD else "")
 
 
 def cancel(
     context: typer.Context, job: OptionalJob = None, no_wait: NoWait = False, output: Output = Format.text
 ) -> None:
-    """End a job for good; its checkpoints stay.
+    """Cancel a job for good; its checkpoints are kept.
 
-    Returns when it has ended.
+    Returns when the job has ended.
     """
     from m1.v1 import job_pb2
 
@@ -186,8 +200,8 @@ def cancel(
             if now.state != CANCELLED:
                 raise M1Error(
                     Reason.WRONG_STATE,
-                    f"job {job_title(now)} was {state_word(now.state)} before it could be cancelled",
-                    f"m1ctl show {now.id} tells how it ended",
+                    f"job {job_title(now)} {state_word(now.state)} before it could be cancelled",
+                    f"see m1ctl show {now.id}",
                 )
     _put_job(job_pb2.CancelJobResponse(job=now), output, "" if now.state == CANCELLED else "will be cancelled")
 
@@ -195,7 +209,7 @@ def cancel(
 def retry(context: typer.Context, job: RequiredJob, output: Output = Format.text) -> None:
     """Queue a failed or cancelled job again.
 
-    It goes on from its newest checkpoint.
+    It continues from its newest checkpoint.
     """
     from m1.v1 import job_pb2
 
@@ -207,13 +221,13 @@ def retry(context: typer.Context, job: RequiredJob, output: Output = Format.text
 def delete(
     context: typer.Context,
     what: Annotated[
-        str, typer.Argument(metavar="JOB|CHECKPOINT", help="A job's id or name, or a checkpoint's id (\"j12@352\").")
+        str, typer.Argument(metavar="JOB|CHECKPOINT", help='Job id or name, or a checkpoint\'s id ("j12@352").')
     ],
     output: Output = Format.text,
 ) -> None:
-    """Remove a job that is over, or a checkpoint.
+    """Delete a finished job, or a checkpoint.
 
-    With a job go its checkpoints, metrics and log.
+    A job is deleted with its checkpoints, metrics, results and log.
     """
     from m1.v1 import checkpoint_pb2, job_pb2
 
@@ -234,7 +248,7 @@ def delete(
 def _wait_for_wish(
     client: Client, job: job_pb2.Job, until: Collection[job_pb2.JobState], word: str, timeout_s: float | None
 ) -> job_pb2.Job:
-    """The job when the daemon has done what it was asked to; whoever can't wait learns that the wish is stored."""
+    """Wait until the daemon has done what it was asked to; a timeout says that the request stands."""
     try:
         return client.wait(job, until=until, timeout_s=timeout_s, tell=tell)
     except M1Error as error:
@@ -243,7 +257,7 @@ def _wait_for_wish(
         raise M1Error(
             Reason.TIMED_OUT,
             f'job "{job.id}" was not {word} after {timeout_s:g} s',
-            f"it was asked to and will be; watch it with m1ctl watch {job.id}",
+            f"the request stands; follow it with m1ctl watch {job.id}",
             field="job",
             value=job.id,
         ) from error

@@ -1,4 +1,4 @@
-"""The options and arguments that commands share."""
+"""Options and arguments shared by commands."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import typer
 
 from m1ctl.output import Format
 
-Output = Annotated[Format, typer.Option("-o", "--output", help="text, or json: the response message.")]
+Output = Annotated[Format, typer.Option("-o", "--output", help="text for people, json for programs.")]
 OptionalJob = Annotated[
     str | None,
-    typer.Argument(metavar="[JOB]", help="An id or a name; left out: the job that runs.", show_default=False),
+    typer.Argument(metavar="[JOB]", help="Job id or name (default: the running job).", show_default=False),
 ]
-RequiredJob = Annotated[str, typer.Argument(metavar="JOB", help="An id or a name.", show_default=False)]
-NoWait = Annotated[bool, typer.Option("--no-wait", help="Return when the wish is stored.")]
+RequiredJob = Annotated[str, typer.Argument(metavar="JOB", help="Job id or name.", show_default=False)]
+Out = Annotated[str | None, typer.Option(metavar="FILE", help="Write the result to FILE.")]
+NoWait = Annotated[bool, typer.Option("--no-wait", help="Return immediately; don't wait for the job to react.")]

@@ -1,7 +1,8 @@
-"""What can be trained: `m1ctl recipes`, `m1ctl recipes show RECIPE`, `m1ctl recipes new FILE`."""
+"""Recipes: `m1ctl recipes`, `m1ctl recipes show RECIPE`, `m1ctl recipes new FILE`."""
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 from importlib.resources import files
@@ -14,12 +15,12 @@ from m1ctl.commands.options import Output
 from m1ctl.output import Format, put, put_json, tell
 from m1ctl.session import session_of
 
-app = typer.Typer(help="List the recipes, show the settings of one, or begin one.", rich_markup_mode=None)
+app = typer.Typer(help="List recipes, show one, or start your own.", rich_markup_mode=None)
 
 
 @app.callback(invoke_without_command=True)
 def list_(context: typer.Context, output: Output = Format.text) -> None:
-    """List the recipes, show the settings of one, or begin one."""
+    """List recipes, show one, or start your own."""
     if context.invoked_subcommand:
         return
     from m1.v1 import recipe_pb2
@@ -38,11 +39,12 @@ def list_(context: typer.Context, output: Output = Format.text) -> None:
 def show(
     context: typer.Context,
     name: Annotated[
-        str, typer.Argument(metavar="RECIPE", help='"cifar", or a file of your own: ./mine.py.', show_default=False)
+        str,
+        typer.Argument(metavar="RECIPE", help="A recipe's name, or a file of yours: ./mine.py.", show_default=False),
     ],
     output: Output = Format.text,
 ) -> None:
-    """Show every setting of a recipe: default, bounds, unit, one sentence."""
+    """Show a recipe: the data it needs, its settings, metrics and uses."""
     from m1.v1 import recipe_pb2
 
     from m1ctl.sdk.requests import recipe_named
@@ -59,12 +61,21 @@ def show(
 
 @app.command()
 def new(
-    path: Annotated[str, typer.Argument(metavar="FILE", help="The file to write, as mine.py.", show_default=False)],
+    path: Annotated[
+        str, typer.Argument(metavar="FILE", help="The file to write, such as mine.py.", show_default=False)
+    ],
+    output: Output = Format.text,
 ) -> None:
-    """Write a recipe of your own to begin with; it trains as it is. Needs no daemon."""
+    """Write a recipe of your own to start from. It trains as it is.
+
+    Needs no daemon.
+    """
     _check_name(path)
     _write_new(path, files("m1ctl").joinpath("recipe_template.txt").read_text())
-    tell(f"wrote {path}; train it with m1ctl submit {shlex.quote(path)} --watch")
+    if output is Format.json:
+        put(json.dumps({"file": os.path.abspath(path)}))
+    else:
+        tell(f"wrote {path}; train it with m1ctl submit {shlex.quote(path)} --watch")
 
 
 def _check_name(path: str) -> None:
@@ -73,27 +84,27 @@ def _check_name(path: str) -> None:
     Raises:
         M1Error: INVALID_ARGUMENT.
     """
-    from m1ctl.sdk.requests import RECIPE_NAME_LIMIT_BYTES
+    from m1.limits import RECIPE_FILE_NAME_BYTES
 
     name = os.path.basename(path)
     if not name.endswith(".py"):
-        raise _refused(path, "is no Python file", "call it mine.py, for example")
-    if not name.isprintable() or len(name.encode()) > RECIPE_NAME_LIMIT_BYTES:
-        way_out = f"it takes letters that can be shown, at most {RECIPE_NAME_LIMIT_BYTES} bytes of them: mine.py"
-        raise _refused(path, "has a name that a submit refuses", way_out)
+        raise _refused(path, "is not a Python file", "call it mine.py, for example")
+    if not name.isprintable() or len(name.encode()) > RECIPE_FILE_NAME_BYTES:
+        way_out = f"use printable characters, at most {RECIPE_FILE_NAME_BYTES} bytes"
+        raise _refused(path, "is not a valid name for a recipe's file", way_out)
 
 
 def _write_new(path: str, text: str) -> None:
     try:
         file = open(path, "x", encoding="utf-8")  # noqa: SIM115 - what cannot be opened is not to be removed
     except FileExistsError:
-        message = f'"{path}" is there already, and was left as it is'
+        message = f'"{path}" already exists'
         raise M1Error(Reason.NAME_TAKEN, message, "choose another name", field="file", value=path) from None
     except OSError as error:
         folder = os.path.dirname(path)
         if folder and not os.path.isdir(folder):
-            raise _refused(path, "is in no directory that there is", f'make "{folder}" first') from None
-        raise _refused(path, f"cannot be written ({error.strerror})", "name a file in a folder of yours") from error
+            raise _refused(path, f'cannot be written: directory "{folder}" does not exist', "create it first") from None
+        raise _refused(path, f"cannot be written ({error.strerror})", "choose another place") from error
     try:
         with file:
             file.write(text)

@@ -1,4 +1,4 @@
-"""`m1ctl submit`: check, read the data, queue."""
+"""`m1ctl submit`."""
 
 from __future__ import annotations
 
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 
     from m1ctl.sdk.client import Client
 
-# A profile that was measured here, and one that should be.
-_TOLD_ORIGINS = ("m1ctl tune", "tune again")
-
 
 def submit(
     context: typer.Context,
@@ -28,64 +25,76 @@ def submit(
         str,
         typer.Argument(
             metavar="RECIPE",
-            help="m1ctl recipes lists them; or a file of your own, as ./mine.py or ./mine.py:Class.",
+            help="A recipe's name (see m1ctl recipes), or a file of yours: ./mine.py or ./mine.py:Class.",
             show_default=False,
         ),
     ],
     data: Annotated[
         str | None,
-        typer.Option(help="A data set's name, or a folder or tar of images; else the recipe's.", show_default=False),
+        typer.Option(help="Dataset name, or a path to one (default: the recipe's).", show_default=False),
     ] = None,
     epochs: Annotated[str | None, typer.Option(metavar="N", help="Short for --set epochs=N.")] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the recipe; repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Change a setting of the recipe (see m1ctl recipes show). Repeatable."
+        ),
     ] = None,
-    name: Annotated[str | None, typer.Option(help="Else made from the recipe's name.", show_default=False)] = None,
-    priority: Annotated[int, typer.Option(help="Higher runs first, from -1000 to 1000.")] = 0,
+    name: Annotated[
+        str | None, typer.Option(help="Job name (default: generated from the recipe).", show_default=False)
+    ] = None,
+    priority: Annotated[int, typer.Option(help="Higher runs first; from -1000 to 1000.")] = 0,
     profile: Annotated[
         list[str] | None,
         typer.Option(
             metavar="KEY=VALUE",
-            help="device, threads, dtype, memory_format, ... (m1ctl show has them all); repeatable.",
+            help="Change how this machine runs it: device, threads, dtype, ... (see m1ctl show). Repeatable.",
         ),
     ] = None,
     retries: Annotated[
         int | None,
-        typer.Option(min=0, help="How many attempts in a row may fail without progress; else 2.", show_default=False),
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Give up after N consecutive failures without progress (default: 2).",
+            show_default=False,
+        ),
     ] = None,
     from_checkpoint: Annotated[
         str | None,
         typer.Option(
             "--from",
             metavar="CHECKPOINT",
-            help="Begin with this checkpoint: an id, or a directory that m1ctl download made. What is not set here is"
-            " as it was there.",
+            help="Start from a checkpoint: an id, or a downloaded directory. Options you omit are taken from it.",
             show_default=False,
         ),
     ] = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Then follow it as m1ctl watch does.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Then follow it, as m1ctl watch does.")] = False,
     request_id: Annotated[
         str | None,
-        typer.Option(help="The same one twice is the same job: makes a repeated submit safe.", show_default=False),
+        typer.Option(help="Idempotency key: submitting it twice creates one job.", show_default=False),
     ] = None,
     output: Output = Format.text,
 ) -> None:
-    """Queue a training job; prints its id and name."""
+    """Queue a training job and print its id and name.
+
+    The job is checked first, and data that is not in the cache yet is read before it is queued.
+    """
     from m1.v1 import job_pb2
 
     from m1ctl.sdk.requests import recipe_named
     from m1ctl.views.dataset import PrepareView
 
-    check_not_empty("name", name, "leave --name out, and the job gets one")
-    check_not_empty("from", from_checkpoint, "name a checkpoint, or leave --from out to begin anew")
-    check_not_empty("request-id", request_id, "leave --request-id out, and the job gets one")
+    check_not_empty("--name", name, "omit it to get a generated name")
+    check_not_empty("--from", from_checkpoint, "name a checkpoint, or omit it to start from scratch")
+    check_not_empty("--request-id", request_id, "omit it to get a generated one")
     given = parse_pairs("--set", settings or ())
     if epochs is not None:
         if given.get("epochs", epochs) != epochs:
             raise M1Error(
                 Reason.INVALID_ARGUMENT,
-                f"--epochs {epochs} and --set epochs={given['epochs']} contradict each other",
-                "give one of them",
+                f"--epochs {epochs} contradicts --set epochs={given['epochs']}",
+                "give only one of them",
                 field="settings.epochs",
                 value=epochs,
             )
@@ -94,26 +103,20 @@ def submit(
     wanted_profile = parse_profile(parse_pairs("--profile", profile or ()))
     with session_of(context).connect() as client:
         source = data_source(client, data) if data is not None else ""
-        asked = {
-            "data": source,
-            "settings": given,
-            "name": name or "",
-            "priority": priority,
-            "profile": wanted_profile,
-            "retries": retries,
-            "from_checkpoint": checkpoint_source(from_checkpoint or ""),
-        }
-
-        def send(*, validate_only: bool) -> job_pb2.Job:
-            return client.submit(wanted, request_id=request_id or "", validate_only=validate_only, **asked)  # type: ignore[arg-type]
-
-        checked = send(validate_only=True)
-        if checked.spec.data:
-            with PrepareView(checked.spec.data) as view:
-                client.prepare_dataset(checked.spec.data, on_progress=view.show)
-        job = send(validate_only=False)
-        if any(words in job.spec.profile.origin for words in _TOLD_ORIGINS):
-            tell(f"profile: {job.spec.profile.origin}")
+        with PrepareView(source or recipe) as view:
+            job = client.submit(
+                wanted,
+                data=source,
+                settings=given,
+                name=name or "",
+                priority=priority,
+                profile=wanted_profile,
+                retries=retries,
+                from_checkpoint=checkpoint_source(from_checkpoint or ""),
+                request_id=request_id or "",
+                on_progress=view.show,
+            )
+        tell_profile(job.spec)
         if output is Format.text:
             put(f"{job.id} {job.name}")
         elif watch:
@@ -128,8 +131,19 @@ def submit(
     raise typer.Exit(code)
 
 
+def tell_profile(spec: job_pb2.JobSpec) -> None:
+    """Report a tuned profile, and one that should be tuned again."""
+    from m1.v1 import job_pb2
+
+    profile = spec.profile
+    if profile.source == job_pb2.PROFILE_SOURCE_TUNED or profile.stale:
+        tell(f"profile: {profile.origin}")
+    if profile.stale:
+        tell(f"refresh the profile with m1ctl tune {spec.recipe}")
+
+
 def parse_pairs(option: str, given: list[str] | tuple[()]) -> dict[str, str]:
-    """KEY=VALUE texts as a dictionary; of the same key twice the last one counts.
+    """Return KEY=VALUE texts as a dictionary; the last value of a key counts.
 
     Raises:
         M1Error: INVALID_ARGUMENT.
@@ -141,7 +155,7 @@ def parse_pairs(option: str, given: list[str] | tuple[()]) -> dict[str, str]:
             raise M1Error(
                 Reason.INVALID_ARGUMENT,
                 f'{option} "{text}" is not KEY=VALUE',
-                f"write it as {option} {key or 'KEY'}=VALUE",
+                f"write {option} {key or 'KEY'}=VALUE",
                 field=option,
                 value=text,
             )
@@ -150,20 +164,22 @@ def parse_pairs(option: str, given: list[str] | tuple[()]) -> dict[str, str]:
 
 
 def parse_profile(given: dict[str, str]) -> job_pb2.Profile:
-    """A profile with only what was given.
+    """Return a profile with only the given fields.
 
     Raises:
-        M1Error: INVALID_ARGUMENT, for an unknown field or a count that is none.
+        M1Error: INVALID_ARGUMENT, for an unknown field or an impossible value.
     """
     from m1.v1 import job_pb2
 
-    fields = [name for name in job_pb2.Profile.DESCRIPTOR.fields_by_name if name != "origin"]
+    from m1ctl.sdk.requests import SAID_BY_THE_DAEMON
+
+    fields = [name for name in job_pb2.Profile.DESCRIPTOR.fields_by_name if name not in SAID_BY_THE_DAEMON]
     profile = job_pb2.Profile()
     for key, value in given.items():
         if key not in fields:
             raise M1Error(
                 Reason.INVALID_ARGUMENT,
-                f'a profile has no "{key}"',
+                f'there is no profile field "{key}"',
                 nearest(key, fields),
                 field=f"profile.{key}",
                 value=value,
@@ -171,8 +187,8 @@ def parse_profile(given: dict[str, str]) -> job_pb2.Profile:
         if not value:
             raise M1Error(
                 Reason.INVALID_ARGUMENT,
-                f"the profile's {key} is empty",
-                f"write it as --profile {key}=VALUE, or leave it out for the machine's default",
+                f"--profile {key} is empty",
+                f"write --profile {key}=VALUE, or omit it for the machine's default",
                 field=f"profile.{key}",
             )
         _set_field(profile, key, value)
@@ -189,34 +205,32 @@ def _set_field(profile: job_pb2.Profile, key: str, value: str) -> None:
     elif not isinstance(before, bool) and value.isdecimal() and least <= int(value) < 2**32:
         setattr(profile, key, int(value))
     else:
-        takes = "on or off" if isinstance(before, bool) else f"a whole number from {least} on"
+        takes = "on or off" if isinstance(before, bool) else f"a whole number, at least {least}"
         raise M1Error(
             Reason.INVALID_ARGUMENT,
-            f'the profile\'s {key}="{value}" is not possible',
-            f"{key} takes {takes}",
+            f'--profile {key}="{value}" is invalid',
+            f"expected {takes}",
             field=f"profile.{key}",
             value=value,
         )
 
 
 def checkpoint_source(checkpoint: str) -> str:
-    """What the daemon calls a checkpoint: an id as it is, a path absolute."""
+    """Return a checkpoint as the daemon knows it: an id unchanged, a path absolute."""
     is_path = os.sep in checkpoint or checkpoint[:1] in {".", "~"} or os.path.isdir(checkpoint)
     return os.path.abspath(os.path.expanduser(checkpoint)) if checkpoint and is_path else checkpoint
 
 
 def data_source(client: Client, data: str) -> str:
-    """What the daemon calls the data: a name as it is, a path absolute.
+    """Return data as the daemon knows it: a name unchanged, a path absolute.
 
-    A path has a separator, begins with "." or "~", or names what exists here while no data set is called so.
+    A path has a separator, begins with "." or "~", or exists here and is not a dataset's name.
 
     Raises:
         M1Error: INVALID_ARGUMENT for an empty one.
     """
     if not data:
-        raise M1Error(
-            Reason.INVALID_ARGUMENT, 'data "" is empty', "name a data set or a path, or leave --data out", field="data"
-        )
+        raise M1Error(Reason.INVALID_ARGUMENT, "--data is empty", "name a dataset or a path, or omit it", field="data")
     if os.sep in data or data[0] in ".~":
         return os.path.abspath(os.path.expanduser(data))
     if os.path.exists(data) and data not in {dataset.name for dataset in client.datasets()}:

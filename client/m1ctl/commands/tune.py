@@ -1,4 +1,4 @@
-"""`m1ctl tune`: have the machine find the fastest profile of a recipe, and show what it found."""
+"""`m1ctl tune`: find the fastest profile of a recipe on this machine."""
 
 from __future__ import annotations
 
@@ -17,21 +17,28 @@ if TYPE_CHECKING:
 
 def tune(
     context: typer.Context,
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="m1ctl recipes lists them.", show_default=False)],
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            metavar="RECIPE", help="A recipe's name (see m1ctl recipes), or a file of yours.", show_default=False
+        ),
+    ],
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the recipe; repeatable.")
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of the recipe. Repeatable.")
     ] = None,
     profile: Annotated[
         list[str] | None,
-        typer.Option(metavar="KEY=VALUE", help="A field of the profile that stays as it is given; repeatable."),
+        typer.Option(metavar="KEY=VALUE", help="Fix a field of the profile. Repeatable."),
     ] = None,
-    name: Annotated[str | None, typer.Option(help="Else made from the recipe's name.", show_default=False)] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Job name (default: generated from the recipe).", show_default=False)
+    ] = None,
     output: Output = Format.text,
 ) -> None:
     """Find the fastest profile for a recipe on this machine.
 
-    A job of a few minutes, on random images: device, dtype, memory format, threads and more are measured against each
-    other. The result is shown and stored, and m1ctl submit uses it from then on.
+    Takes a few minutes: device, dtype, memory format, threads and more are compared on random data. The result is
+    printed and saved; m1ctl submit uses it from then on.
     """
     from m1.errors import ExitCode
     from m1.v1 import job_pb2
@@ -41,7 +48,7 @@ def tune(
     from m1ctl.views.measurement import MeasuringView
     from m1ctl.views.pages import findings_page
 
-    check_not_empty("name", name, "leave --name out, and the job gets one")
+    check_not_empty("--name", name, "omit it to get a generated name")
     with session_of(context).connect() as client:
         job = client.submit(
             recipe_named(recipe),
@@ -59,12 +66,12 @@ def tune(
         elif ended.findings:
             put(findings_page(ended.findings))
         if code is ExitCode.OK:
-            tell(f"stored: m1ctl submit {recipe} takes {profile_words(ended)} from now on")
+            tell(f"saved; m1ctl submit {recipe} will now use {profile_words(ended)}")
     raise typer.Exit(code)
 
 
 def profile_words(job: job_pb2.Job) -> str:
-    """What a tuning chose and the default has not: "dtype bfloat16, prefetch 1"."""
+    """Return how the chosen profile differs from the default: "dtype bfloat16, prefetch 1"."""
     from m1ctl.views.formatting import profile_value
 
     chosen = (finding.key.partition("/") for finding in job.findings if finding.chosen)

@@ -1,4 +1,4 @@
-"""`m1ctl watch`: follow a job to its end."""
+"""`m1ctl watch`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from m1ctl.session import reference, session_of
 
 
 def watch(context: typer.Context, job: OptionalJob = None, output: Output = Format.text) -> None:
-    """Follow a job to its end; Ctrl-C detaches.
+    """Follow a job until it ends; Ctrl-C detaches.
 
-    Shows states, metrics, checkpoints and system stats. Ends with 0 when the job succeeded, 8 when it failed, 1 when it
-    was cancelled. Of a job that has ended already -o json prints one object: its last state change, or no events where
-    the store keeps that no longer.
+    Shows state changes, metrics, checkpoints, results and system stats. Exits with 0 if the job succeeded, 8 if it
+    failed, 1 if it was cancelled. For a job that has already ended, -o json prints one object: its last state change,
+    or no events if that is no longer stored.
     """
     from m1ctl.views.follow import follow_to_the_end
 

@@ -54,8 +54,8 @@ def start_daemon(home: Home, client: Client, timeout_s: float) -> GetSystemInfoR
         except queue.Empty:
             raise M1Error(
                 Reason.TIMED_OUT,
-                f"the daemon was started (pid {pid}) and does not answer after {timeout_s:g} s",
-                f"{home.log} may say why; --timeout allows more",
+                f"the daemon (pid {pid}) is not ready after {timeout_s:g} s",
+                f"see {home.log}, or allow more time with --timeout",
             ) from None
         finally:
             ready.cancel()
@@ -82,8 +82,8 @@ def _report_exit(pid: int, happened: queue.SimpleQueue[int | None]) -> None:
 
 def _exited(code: int, errors: str) -> DaemonExitedError:
     said = [line for line in errors.splitlines() if line.strip()]
-    how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
-    sentence = said[-1].removeprefix("m1d: ") if said else f"the daemon ended {how} and said nothing"
+    how = f"by signal {-code}" if code < 0 else f"with code {code}"
+    sentence = said[-1].removeprefix("m1d: ") if said else f"the daemon exited {how} without a message"
     return DaemonExitedError(sentence, code if code > 0 else ExitCode.ERROR)
 
 
@@ -113,14 +113,14 @@ class Departure:
             os.close(self._fd)
 
     def wait(self, timeout_s: float | None) -> bool:
-        """Whether the process has gone within the time."""
+        """Return True if the process exited within the time."""
         if self._fd is None:
             return True
         return bool(select.select([self._fd], [], [], timeout_s)[0])
 
 
 def is_daemon_installed() -> bool:
-    """Whether this Python can run the daemon: the client alone installs without it."""
+    """Return True if this Python can run the daemon: the client alone installs without it."""
     import importlib.util
 
     return all(importlib.util.find_spec(package) for package in ("m1d", "psutil", "grpc_health", "grpc_reflection"))

@@ -27,12 +27,14 @@ _RECONNECT_OPTIONS: list[tuple[str, int | str]] = [
     # Channels of one process share their connections otherwise, and a new one begins with a dead daemon's.
     ("grpc.use_local_subchannel_pool", 1),
 ]
+GIVE_UP_S = 30.0
+"""How long a watch waits for a daemon that went away."""
 _FIRST_BACKOFF_S, _LAST_BACKOFF_S = 0.05, 1.0
 _GONE = frozenset({Reason.UNREACHABLE, Reason.SHUTTING_DOWN})
 
 
 def is_gone(error: M1Error) -> bool:
-    """Whether the daemon left, so that the same call may succeed with the next one."""
+    """Return True if the daemon left, so that the same call may succeed with the next one."""
     return error.reason in _GONE
 
 
@@ -48,7 +50,7 @@ class Connection:
         self.timeout_s = timeout_s
         self.channel = grpc.insecure_channel(socket_address(home), options=CHANNEL_OPTIONS + _RECONNECT_OPTIONS)
         self.was_answered = False
-        """Whether the daemon has ever answered: before that, "no daemon" is the likelier reason than "restarts"."""
+        """True once the daemon has answered: before that, "no daemon" is the likelier reason than "restarts"."""
 
     def close(self) -> None:
         """End the channel and every call on it."""
@@ -63,7 +65,7 @@ class Connection:
         bounded: bool = True,
         wait_for_ready: bool = False,
     ) -> Any:
-        """The answer to one call.
+        """Return the answer to one call.
 
         Args:
             method: The stub's method.
@@ -84,7 +86,7 @@ class Connection:
         return response
 
     def stream(self, method: Callable[..., Any], request: Message, timeout_s: float | None = None) -> Iterator[Any]:
-        """The answers of a streaming call. Leaving the loop ends the call.
+        """Yield the answers of a streaming call. Leaving the loop ends the call.
 
         Raises:
             M1Error: as `unary`.
@@ -102,7 +104,7 @@ class Connection:
             call.cancel()
 
     def wait_until_ready(self, timeout_s: float) -> bool:
-        """Whether a daemon answers at the socket within the time.
+        """Return True if a daemon answers at the socket within the time.
 
         By a call, which connects again whenever the channel has become idle; a channel's ready future does not.
         """
@@ -122,7 +124,7 @@ class Connection:
         return False
 
     def explain(self, error: grpc.RpcError, deadline_s: float | None) -> M1Error:
-        """The daemon's own error, or in gRPC's words made a sentence: who did not answer, and what to do."""
+        """Return the daemon's own error, or gRPC's as a sentence: who did not answer, and what to do."""
         told = from_rpc_error(error)
         if told.hint or told.field:
             return told
@@ -133,31 +135,31 @@ class Connection:
             return M1Error(
                 Reason.TIMED_OUT,
                 f"the daemon at {self.home.socket} did not answer{within}",
-                "allow more with --timeout",
+                "allow more time with --timeout",
             )
         if told.reason is Reason.TOO_LARGE:
             return M1Error(
                 Reason.TOO_LARGE,
                 f"the message is too large ({told.message})",
-                f"a message may have {MAX_MESSAGE_BYTES} bytes",
+                f"the limit is {MAX_MESSAGE_BYTES} bytes",
             )
         return told
 
 
 def unreachable(home: Home, detail: str = "") -> M1Error:
-    """The error for a socket that nobody answers at, or that is not ours to knock on."""
+    """Return the error for a socket that nobody answers at, or that belongs to somebody else."""
     if "Permission denied" in detail:
         return M1Error(
             Reason.NOT_ALLOWED,
-            f'the home "{home.root}" belongs to somebody else',
-            "only its owner reaches its daemon; choose another with --home or M1D_HOME",
+            f'the home "{home.root}" belongs to another user',
+            "only its owner can reach its daemon; choose another with --home or M1D_HOME",
             field="home",
             value=str(home.root),
         )
     return M1Error(
         Reason.UNREACHABLE,
-        f"no daemon answers at {home.socket}",
-        "start it with m1d serve or m1ctl daemon start",
+        f"no daemon is running at {home.socket}",
+        "start one with m1ctl daemon start",
     )
 
 
@@ -169,7 +171,7 @@ def go_on(
     timeout_s: float | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> Iterator[Any]:
-    """A stream that is opened again when the daemon goes and comes back.
+    """Yield from a stream that is opened again when the daemon goes and comes back.
 
     `open_stream` must open it where the last answer ended. The wait for the daemon is bounded by `give_up_s` from each
     break, and everything together by `timeout_s`. `tell` gets a sentence when the daemon goes and one when it is back.
@@ -186,7 +188,7 @@ def go_on(
         try:
             for response in open_stream(None if timeout_s is None else max(0.0, end - opened)):
                 if broken is not None:
-                    say("the daemon is back; going on from there")
+                    say("reconnected")
                 broken, backoff_s = None, _FIRST_BACKOFF_S
                 yield response
         except M1Error as error:
@@ -196,7 +198,7 @@ def go_on(
             return
         now = time.monotonic()
         if broken is None:
-            say(f"the daemon went away; waiting up to {give_up_s:g} s for the next one")
+            say(f"lost connection to the daemon; retrying for {give_up_s:g} s")
         if broken is None or now - opened > _LAST_BACKOFF_S:  # a stream that lived a while was no failed attempt
             broken = now
         if not connection.wait_until_ready(min(broken + give_up_s, end) - now):

@@ -30,14 +30,16 @@ def receive(
     """
     directory = directory.expanduser().absolute()
     if directory.exists() or directory.is_symlink():
-        raise _bad_directory(directory, "exists already", "name one that does not exist yet")
+        raise _bad_directory(directory, "already exists", "name a new one")
     if not directory.parent.is_dir():
-        raise _bad_directory(directory, "has no parent directory", f'make "{directory.parent}" first')
+        raise _bad_directory(directory, "cannot be created", f'create "{directory.parent}" first')
     temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
     try:
         weights_sha256 = _write_files(checkpoint, chunks, temporary, on_progress)
         if weights_sha256 != checkpoint.weights_sha256:
-            raise _damaged(checkpoint, f"{_WEIGHTS} has SHA-256 {weights_sha256 or 'of no file'}")
+            raise _damaged(
+                checkpoint, f"{_WEIGHTS} has SHA-256 {weights_sha256}" if weights_sha256 else f"{_WEIGHTS} is missing"
+            )
         sync_directory(temporary)
         os.rename(temporary, directory)
     except BaseException:
@@ -93,15 +95,15 @@ def _close(checkpoint: Checkpoint, file: IO[bytes] | None, name: str, size_bytes
 
 def _file_name(checkpoint: Checkpoint, name: str) -> str:
     if not name or name in {".", ".."} or "/" in name or "\0" in name:
-        raise _damaged(checkpoint, f'it names a file "{name}"')
+        raise _damaged(checkpoint, f'it contains a file named "{name}"')
     return name
 
 
 def _damaged(checkpoint: Checkpoint, what: str) -> M1Error:
     return M1Error(
         Reason.BAD_CHECKPOINT,
-        f'checkpoint "{checkpoint.id}" did not arrive as it was made: {what}',
-        "try again, or take another from m1ctl checkpoints",
+        f'checkpoint "{checkpoint.id}" was damaged on the way: {what}',
+        "try again, or choose another (see m1ctl checkpoints)",
         field="checkpoint",
         value=checkpoint.id,
     )

@@ -30,7 +30,7 @@ def uninterrupted(doing: str = "") -> Iterator[None]:
     def note(*_: object) -> None:
         nonlocal pressed
         if doing and not pressed:
-            tell(f"{doing}; it takes a moment")
+            tell(f"{doing}; this takes a moment")
         pressed = True
 
     signal.signal(signal.SIGINT, note)

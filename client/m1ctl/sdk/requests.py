@@ -13,10 +13,8 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct
 from m1.errors import M1Error, Reason
+from m1.limits import MOST_PAGE, MOST_POINTS, MOST_RETRIES, PRIORITY, RECIPE_FILE_BYTES
 from m1.v1 import job_pb2
-
-RECIPE_FILE_LIMIT_BYTES = 2**20
-RECIPE_NAME_LIMIT_BYTES = 128
 
 M = TypeVar("M", bound=Message)
 
@@ -30,16 +28,18 @@ _WIRE_BOUNDS = {
 }
 # Narrower than the wire's: those that the contract (proto/m1/v1) states.
 _STATED_BOUNDS = {
-    "priority": (-1000, 1000),
-    "retries": (0, 1000),
-    "page_size": (0, 1000),
-    "max_points": (0, 10_000),
+    "priority": (-PRIORITY, PRIORITY),
+    "retries": (0, MOST_RETRIES),
+    "page_size": (0, MOST_PAGE),
+    "max_points": (0, MOST_POINTS),
 }
 _SHOWN = 80
+SAID_BY_THE_DAEMON = ("origin", "source", "stale")
+"""The fields of a profile that nobody sets."""
 
 
 def build(message: type[M], where: str = "", /, **fields: Any) -> M:
-    """A message with these fields; None leaves one out.
+    """Return a message with these fields; None leaves one out.
 
     Args:
         message: Its class.
@@ -60,8 +60,8 @@ def build(message: type[M], where: str = "", /, **fields: Any) -> M:
         raise
 
 
-def build_settings(settings: Mapping[str, Any]) -> Struct:
-    """Settings as they are sent.
+def build_settings(settings: Mapping[str, Any], where: str = "settings.") -> Struct:
+    """Return settings, or options, as they are sent.
 
     Raises:
         M1Error: INVALID_ARGUMENT, with the setting and its value.
@@ -71,12 +71,23 @@ def build_settings(settings: Mapping[str, Any]) -> Struct:
         try:
             struct.update({name: value})
         except _REFUSALS as error:
-            raise _refused(f"settings.{name}", value, "a setting is a number, true, false or text") from error
+            raise _refused(f"{where}{name}", value, "it takes a number, true, false or text") from error
     return struct
 
 
+def asked_profile(profile: job_pb2.Profile | None) -> job_pb2.Profile | None:
+    """Return a profile as it is asked for; that of another job may be given as it is."""
+    if not isinstance(profile, job_pb2.Profile):
+        return profile  # None, or what `build` refuses
+    asked = job_pb2.Profile()
+    asked.CopyFrom(profile)
+    for name in SAID_BY_THE_DAEMON:
+        asked.ClearField(name)
+    return asked
+
+
 def recipe_file(path: str | os.PathLike[str], class_name: str = "") -> job_pb2.RecipeFile:
-    """A user's own recipe as it is sent: a Python file, with the class in it when there are several.
+    """Return a user's own recipe as it is sent: a Python file, with the class in it when there are several.
 
     Raises:
         M1Error: RECIPE_NOT_FOUND or TOO_LARGE.
@@ -84,23 +95,23 @@ def recipe_file(path: str | os.PathLike[str], class_name: str = "") -> job_pb2.R
     """
     try:
         with open(path, "rb") as file:
-            content = file.read(RECIPE_FILE_LIMIT_BYTES + 1)
+            content = file.read(RECIPE_FILE_BYTES + 1)
     except (FileNotFoundError, IsADirectoryError):
         raise M1Error(
             Reason.RECIPE_NOT_FOUND,
-            f'there is no file "{path}"',
-            "m1ctl recipes new FILE writes one to begin with",
+            f'file "{path}" does not exist',
+            "m1ctl recipes new FILE writes one to start from",
             field="recipe",
             value=str(path),
         ) from None
-    if len(content) > RECIPE_FILE_LIMIT_BYTES:
+    if len(content) > RECIPE_FILE_BYTES:
         message = f'"{path}" is too large for a recipe'
-        raise M1Error(Reason.TOO_LARGE, message, f"it may have {RECIPE_FILE_LIMIT_BYTES} bytes", field="recipe")
+        raise M1Error(Reason.TOO_LARGE, message, f"the limit is {RECIPE_FILE_BYTES} bytes", field="recipe")
     return build(job_pb2.RecipeFile, name=os.path.basename(path), class_name=class_name, content=content)
 
 
 def recipe_named(recipe: str) -> str | job_pb2.RecipeFile:
-    """What was typed for a recipe: a name, or a file ("./mine.py", "mine.py:Mine"), which is read.
+    """Return the recipe that was typed: a name, or a file ("./mine.py", "mine.py:Mine"), which is read.
 
     It is a file when it has a separator, or ends in ".py" before the class.
 
@@ -114,6 +125,11 @@ def recipe_named(recipe: str) -> str | job_pb2.RecipeFile:
     return recipe_file(os.path.expanduser(path), class_name) if is_file else recipe
 
 
+def name_or_file(recipe: str | job_pb2.RecipeFile) -> dict[str, Any]:
+    """Return the field of a message that takes a recipe."""
+    return {"recipe_file" if isinstance(recipe, job_pb2.RecipeFile) else "recipe": recipe}
+
+
 def _refused(field: str, value: object, way_out: str) -> M1Error:
     shown = repr(value) if not isinstance(value, str) else f'"{value}"'
     if len(shown) > _SHOWN:
@@ -125,7 +141,7 @@ def _refused(field: str, value: object, way_out: str) -> M1Error:
 
 
 def _takes(message: type[Message], name: str) -> str:
-    """What a field takes, as the second half of a sentence."""
+    """Say what a field takes, as the second half of a sentence."""
     field = message.DESCRIPTOR.fields_by_name.get(name)
     if field is None:
         return f"{message.DESCRIPTOR.name} has no such field"

@@ -10,7 +10,7 @@ SUCCEEDED = job_pb2.JOB_STATE_SUCCEEDED
 FAILED = job_pb2.JOB_STATE_FAILED
 CANCELLED = job_pb2.JOB_STATE_CANCELLED
 FINAL: frozenset[job_pb2.JobState] = frozenset({SUCCEEDED, FAILED, CANCELLED})
-HOLDING_THE_MACHINE: tuple[job_pb2.JobState, ...] = (
+ACTIVE: tuple[job_pb2.JobState, ...] = (
     job_pb2.JOB_STATE_STARTING,
     job_pb2.JOB_STATE_RUNNING,
     job_pb2.JOB_STATE_HELD,
@@ -20,13 +20,13 @@ _PREFIX = "JOB_STATE_"
 
 
 def state_word(state: job_pb2.JobState) -> str:
-    """The word for people: "running"; a state that a newer daemon sends is shown by its number."""
+    """Return the word for people: "running"; a state that a newer daemon sends is shown by its number."""
     known = job_pb2.JobState.values()
     return job_pb2.JobState.Name(state).removeprefix(_PREFIX).lower() if state in known else f"state {state}"
 
 
 def state_from_word(word: str) -> job_pb2.JobState:
-    """The state for "running", "RUNNING" or "JOB_STATE_RUNNING".
+    """Return the state for "running", "RUNNING" or "JOB_STATE_RUNNING".
 
     Raises:
         M1Error: INVALID_ARGUMENT, with the nearest word.
@@ -44,5 +44,10 @@ def state_from_word(word: str) -> job_pb2.JobState:
 
 
 def job_title(job: job_pb2.Job) -> str:
-    """How a sentence names a job: "j12 (first)"."""
+    """Return a job's name in a sentence: "j12 (first)"."""
     return f"{job.id} ({job.name})" if job.name else job.id
+
+
+def measures(job: job_pb2.Job) -> bool:
+    """Return True if a job has findings for its result: it trains nothing that is kept, and makes no checkpoint."""
+    return job.kind in {job_pb2.JOB_KIND_TUNING, job_pb2.JOB_KIND_MEASUREMENT}

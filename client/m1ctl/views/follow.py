@@ -12,17 +12,17 @@ from m1.v1 import event_pb2, job_pb2
 
 from m1ctl.output import Format, one_line, put, put_json_line, tell, tell_error
 from m1ctl.sdk.client import Client
-from m1ctl.sdk.states import FAILED, SUCCEEDED, job_title
-from m1ctl.views.watched import Line, Watched
+from m1ctl.sdk.states import FAILED, SUCCEEDED, job_title, measures
+from m1ctl.views.watched import LOSS_OF_A_STEP, Line, Watched
 
 _STATS_LINE_INTERVAL_S = 10.0
 _STATS_INTERVAL_S = 1.0
 _SOON_S = 0.1
 _HISTORY_POINTS = 200
 _WAITING = {
-    job_pb2.JOB_STATE_PAUSED: "it is paused: m1ctl resume {id} goes on with it; still watching (Ctrl-C detaches)",
-    job_pb2.JOB_STATE_HELD: "it is held: m1ctl resume {id} goes on with it; still watching (Ctrl-C detaches)",
-    job_pb2.JOB_STATE_QUEUED: "it waits for its turn; still watching (Ctrl-C detaches)",
+    job_pb2.JOB_STATE_PAUSED: "paused; resume it with m1ctl resume {id} (still watching; Ctrl-C detaches)",
+    job_pb2.JOB_STATE_HELD: "held; resume it with m1ctl resume {id} (still watching; Ctrl-C detaches)",
+    job_pb2.JOB_STATE_QUEUED: "waiting for its turn (still watching; Ctrl-C detaches)",
 }
 
 
@@ -31,7 +31,7 @@ class View(Protocol):
 
     stats_interval_s: float
     draws_history: bool
-    """Whether it shows what was measured before the watch began."""
+    """True if it shows what was measured before the watch began."""
 
     def __enter__(self) -> Self: ...
 
@@ -88,11 +88,15 @@ class PlainLines:
             put(one_line(watched.stats_line()))
 
 
-def choose_view(output: Format) -> View:
-    """JSON, the live monitor on a terminal, or plain lines."""
+def choose_view(output: Format, job: job_pb2.Job) -> View:
+    """JSON, the live monitor or the progress of a measurement on a terminal, or plain lines."""
     if output is Format.json:
         return JsonLines()
     if sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
+        if measures(job):
+            from m1ctl.views.measurement import MeasuringView
+
+            return MeasuringView()
         from m1ctl.views.monitor import Monitor
 
         return Monitor()
@@ -116,9 +120,9 @@ def follow_to_the_end(client: Client, job: job_pb2.Job, output: Format, view: Vi
     """
     watched = Watched(job)
     try:
-        view = view or choose_view(output)
+        view = view or choose_view(output, job)
         if view.draws_history:
-            watched.remember(_means(client, job, "train/loss"), _means(client, job, "val/accuracy"))
+            watched.remember(_means(client, job, LOSS_OF_A_STEP), _means(client, job, watched.metrics.validated))
         with view:
             view.begin(watched)
             if not watched.is_over:
@@ -126,13 +130,13 @@ def follow_to_the_end(client: Client, job: job_pb2.Job, output: Format, view: Vi
             elif output is Format.json:
                 put_json_line(last_state_change(client, watched.job))
     except KeyboardInterrupt:
-        tell(f"detached; the job goes on, and m1ctl watch {job.id} shows it again")
+        tell(f"detached; {job.id} keeps running (m1ctl watch {job.id} to reattach)")
         return ExitCode.INTERRUPTED
-    return end_of(watched.job)
+    return end_of(watched.job, output)
 
 
 def last_state_change(client: Client, job: job_pb2.Job) -> event_pb2.WatchResponse:
-    """A response with the last stored state change of a job that has ended, as a watch told it when it happened.
+    """Return a response with the last stored state change of a job that has ended, as a watch told it when it happened.
 
     Without events when the store keeps that change no longer: nothing is made up.
     """
@@ -173,16 +177,15 @@ def _follow(client: Client, watched: Watched, view: View) -> None:
                 tell(_WAITING[told_state].format(id=watched.job.id))
 
 
-def end_of(job: job_pb2.Job) -> ExitCode:
-    """The exit code that a job's end deserves; why it did not succeed is said on stderr."""
+def end_of(job: job_pb2.Job, output: Format = Format.text) -> ExitCode:
+    """Return the exit code for a job's end; say on stderr why it did not succeed."""
     if job.state == SUCCEEDED:
         return ExitCode.OK
     if job.state == FAILED:
-        message = job.error.message or job.reason or "it gave no reason"
+        message = job.error.message or job.reason or "no reason was given"
         error = M1Error(Reason.JOB_FAILED, f"job {job_title(job)} failed: {message}", job.error.hint)
-        tell_error(str(error))
+        tell_error(error, output)
         return error.exit_code
-    # What takes no data measures, and makes no checkpoint.
-    how = "goes on from its newest checkpoint" if job.spec.data else "begins it anew"
+    how = "starts it over" if measures(job) else "continues from its newest checkpoint"
     tell_error(f"job {job_title(job)} was cancelled: m1ctl retry {job.id} {how}")
     return ExitCode.ERROR

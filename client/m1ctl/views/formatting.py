@@ -1,11 +1,11 @@
-"""Numbers of a training as people read them: times, metrics, progress, sparklines. Pure functions."""
+"""Numbers of a training as people read them: times, progress, sparklines. Pure functions."""
 
 from __future__ import annotations
 
 import datetime
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from m1.units import format_duration
@@ -14,91 +14,60 @@ from m1.v1 import job_pb2
 ABSENT = "-"
 UNAVAILABLE = "unavailable"
 _BARS = "▁▂▃▄▅▆▇█"
-# What a line about a step says, in this order, where it was measured.
-_TRAIN_KEYS = ("train/loss", "train/accuracy", "train/lr", "train/images_per_s")
 
 
 def seconds(time: Timestamp) -> float:
-    """Seconds since the epoch."""
+    """Return seconds since the epoch."""
     return time.seconds + time.nanos * 1e-9
 
 
 def clock_time(time: Timestamp) -> str:
-    """The local time of day: "14:03:27"."""
+    """Return the local time of day: "14:03:27"."""
     return datetime.datetime.fromtimestamp(seconds(time)).astimezone().strftime("%H:%M:%S")
 
 
 def date_time(time: Timestamp) -> str:
-    """The local date and time: "2026-03-01 14:03:27"."""
+    """Return the local date and time: "2026-03-01 14:03:27"."""
     return datetime.datetime.fromtimestamp(seconds(time)).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def format_age(time: Timestamp, now: float) -> str:
-    """How long ago, in the two largest units; a clock that was set back gives no negative ages."""
+    """Return how long ago, in the two largest units; a clock that was set back gives no negative ages."""
     return format_duration(max(0.0, now - seconds(time)))
 
 
-def format_metric(key: str, value: float) -> str:
-    """Accuracies are fractions and shown as percent, rates as whole numbers, the rest with four significant digits."""
-    if math.isnan(value):
-        return "nan"
-    if math.isinf(value):
-        return "inf" if value > 0 else "-inf"
-    if key.endswith("/accuracy"):
-        return f"{100 * value:.2f} %"
-    if key.endswith("_per_s"):
-        return f"{value:.0f}" if value >= 99.5 else f"{value:.1f}"
-    return f"{value:.4g}"
-
-
-def metric_words(values: Mapping[str, float], keys: Sequence[str] | None = None) -> str:
-    """The named metrics without their group: "loss 2.301  accuracy 11.30 %"; all of them, sorted, for None."""
-    chosen = sorted(values) if keys is None else [key for key in keys if key in values]
-    words = []
-    for key in chosen:
-        shown = format_metric(key, values[key])
-        name = key.split("/", 1)[-1]
-        words.append(f"{shown} images/s" if name == "images_per_s" else f"{name} {shown}")
-    return "  ".join(words)
-
-
-def train_words(values: Mapping[str, float]) -> str:
-    """What was measured at a training step, in short."""
-    return metric_words(values, _TRAIN_KEYS)
-
-
 def epoch_words(progress: job_pb2.Progress) -> str:
-    """The epoch that it is in, counted from one: "2/15"; the last one when all are done."""
+    """Return the epoch that it is in, counted from one: "2/15"; the last one when all are done."""
     return (
         f"{min(progress.epoch + 1, progress.total_epochs)}/{progress.total_epochs}" if progress.total_epochs else ABSENT
     )
 
 
 def step_fraction(progress: job_pb2.Progress) -> float | None:
-    """The part of all steps that is done; None before the plan is known."""
+    """Return the part of all steps that is done; None before the plan is known."""
     return min(1.0, progress.step / progress.total_steps) if progress.total_steps else None
 
 
 def progress_words(progress: job_pb2.Progress) -> str:
-    """The short form: "epoch 2/15  13 %"."""
+    """Return the short form: "epoch 2/15  13 %"."""
     fraction = step_fraction(progress)
     return f"epoch {epoch_words(progress)}  {100 * fraction:.0f} %" if fraction is not None else ABSENT
 
 
 def phase_words(progress: job_pb2.Progress) -> str:
-    """What it does now: "read data 1200/5000", "validate"; nothing for the plain training."""
+    """Return the phase: "read data 1200/5000", "validate"; nothing for plain training."""
     if not progress.phase or progress.phase == "train":
         return ""
     return progress.phase + (f" {progress.phase_done}/{progress.phase_total}" if progress.phase_total else "")
 
 
 def profile_value(value: bool | int | str) -> str:
-    """The value of a profile's field as a person would type it: "on", "4", "bfloat16"."""
+    """Return the value of a profile's field as a person would type it: "on", "4", "bfloat16"."""
     return ("on" if value else "off") if isinstance(value, bool) else str(value)
 
 
 def sparkline(values: Sequence[float], width: int) -> str:
-    """Values as bars between their least and their greatest; more than `width` are averaged into as many groups."""
+    """Draw values as bars between their minimum and maximum; more than `width` are averaged into groups."""
     finite = [value for value in values if math.isfinite(value)]
     if not finite or width < 1:
         return ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable
+from contextlib import ExitStack, nullcontext
 from typing import TYPE_CHECKING, Self
 
 from m1.units import format_duration
@@ -12,6 +13,7 @@ from m1.v1 import event_pb2, job_pb2
 
 from m1ctl.output import one_line, tell
 from m1ctl.sdk.states import job_title, state_word
+from m1ctl.views.suspension import Suspension
 from m1ctl.views.watched import Line, Watched
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ class MeasuringView:
 
     def __init__(self) -> None:
         self._live: Live | None = None
+        self._ending = ExitStack()
+        self._suspension: Suspension | None = None
         self._told = ""
         self._began = time.monotonic()
 
@@ -36,21 +40,27 @@ class MeasuringView:
             from rich.console import Console
             from rich.live import Live
 
-            self._live = Live(console=Console(stderr=True), auto_refresh=False, transient=True)
-            self._live.start()
+            live = Live(console=Console(stderr=True), auto_refresh=False, transient=True)
+            self._ending.callback(live.stop)
+            live.start()
+            self._suspension = self._ending.enter_context(Suspension(live.stop, lambda: live.start(refresh=True)))
+            self._live = live
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._live:
-            self._live.stop()
+        self._ending.close()
 
     def begin(self, watched: Watched) -> None:
         """Say which job it is."""
-        tell(f"{job_title(watched.job)} {state_word(watched.job.state)}; Ctrl-C detaches, and it goes on")
+        tell(f"{job_title(watched.job)} {state_word(watched.job.state)}; Ctrl-C detaches, the job keeps running")
 
     def show(self, watched: Watched, response: event_pb2.WatchResponse, lines: Iterable[Line]) -> None:
         """Show which part it is at; what else happened has a line of its own."""
         del lines
+        with self._suspension.drawing() if self._suspension else nullcontext():
+            self._show(watched, response)
+
+    def _show(self, watched: Watched, response: event_pb2.WatchResponse) -> None:
         for event in response.events:
             if event.WhichOneof("payload") == "notice_raised":
                 tell(event.notice_raised.message)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from typing import Self
 
 from m1.units import format_duration
@@ -20,12 +21,23 @@ from rich.table import Table
 from rich.text import Text
 
 from m1ctl.output import one_line
-from m1ctl.sdk.states import FAILED, HOLDING_THE_MACHINE, SUCCEEDED, job_title, state_word
-from m1ctl.views.formatting import epoch_words, metric_words, phase_words, sparkline, step_fraction, train_words
-from m1ctl.views.watched import Line, Watched, checkpoint_words, cpu_words, memory_words, power_words, training_words
+from m1ctl.sdk.states import ACTIVE, FAILED, SUCCEEDED, job_title, state_word
+from m1ctl.views.formatting import epoch_words, phase_words, sparkline, step_fraction
+from m1ctl.views.suspension import Suspension
+from m1ctl.views.watched import (
+    LOSS_OF_A_STEP,
+    Line,
+    Watched,
+    checkpoint_words,
+    cpu_words,
+    memory_words,
+    power_words,
+    training_words,
+)
 
 _DRAW_INTERVAL_S = 0.1
-_LABEL_WIDTH = len("val/accuracy")
+_NAME_WIDTHS = (12, 24)
+"""The least and the greatest."""
 _BAR_WIDTH = 40
 _SPARK_WIDTH = 40
 _STYLES = {
@@ -53,13 +65,17 @@ class Monitor:
         self._clock = clock
         self._monotonic = monotonic
         self._drawn = float("-inf")
+        self._ending = ExitStack()
+        self._suspension = Suspension(self._live.stop, lambda: self._live.start(refresh=True))
 
     def __enter__(self) -> Self:
+        self._ending.callback(self._live.stop)
         self._live.start()
+        self._ending.enter_context(self._suspension)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._live.stop()
+        self._ending.close()
 
     def begin(self, watched: Watched) -> None:
         """Draw how the job stands."""
@@ -67,43 +83,45 @@ class Monitor:
 
     def show(self, watched: Watched, _response: event_pb2.WatchResponse, lines: Iterable[Line]) -> None:
         """Print what deserves to stay, and draw the rest; at most ten times a second."""
-        for line in lines:
-            if not line.is_step:
-                self._console.print(escape(one_line(line.text)))
+        with self._suspension.drawing():
+            for line in lines:
+                if not line.is_step:
+                    self._console.print(escape(one_line(line.text)))
         if watched.is_over or self._monotonic() >= self._drawn + _DRAW_INTERVAL_S:
             self._draw(watched)
 
     def _draw(self, watched: Watched) -> None:
         self._drawn = self._monotonic()
-        self._live.update(draw(watched, self._clock()), refresh=True)
+        with self._suspension.drawing():
+            self._live.update(draw(watched, self._clock()), refresh=True)
 
 
 def draw(watched: Watched, now: float) -> RenderableType:
-    """The picture of a job at a time."""
-    job = watched.job
+    """Draw a job as it stands at a time."""
+    job, metrics = watched.job, watched.metrics
     rows = Table.grid(padding=(0, 2), expand=True)
-    rows.add_column(style="dim", no_wrap=True, width=_LABEL_WIDTH)
+    least, greatest = _NAME_WIDTHS
+    width = max(least, min(greatest, len(metrics.validated)))
+    rows.add_column(style="dim", no_wrap=True, overflow="ellipsis", width=width)
     rows.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
     title = Text.assemble(
         (one_line(job_title(job)), "bold"), "  ", (state_word(job.state), _STYLES.get(job.state, "bold yellow"))
     )
-    if job.state in HOLDING_THE_MACHINE:
+    if job.state in ACTIVE:
         title.append(one_line(f"  {phase_words(job.progress)}"))
     rows.add_row("job", title)
     rows.add_row("progress", _progress(watched, now))
-    train = train_words(job.latest_metrics)
+    train = metrics.step_words(job.latest_metrics)
     if train:
-        rows.add_row("train", Text(train))
+        rows.add_row("train", Text(one_line(train)))
     for group in ("val", "test"):
-        words = metric_words(
-            job.latest_metrics, [key for key in (f"{group}/loss", f"{group}/accuracy") if key in job.latest_metrics]
-        )
-        if words:
-            rows.add_row(group, Text(words))
+        measured = {key: value for key, value in job.latest_metrics.items() if key.startswith(f"{group}/")}
+        if measured:
+            rows.add_row(group, Text(one_line(metrics.words(measured))))
     if len(watched.losses) > 1:
-        rows.add_row("train/loss", Text(sparkline(watched.losses, _SPARK_WIDTH)))
-    if len(watched.accuracies) > 1:
-        rows.add_row("val/accuracy", Text(sparkline(watched.accuracies, _SPARK_WIDTH)))
+        rows.add_row(LOSS_OF_A_STEP, Text(sparkline(watched.losses, _SPARK_WIDTH)))
+    if len(watched.validated) > 1:
+        rows.add_row(Text(one_line(metrics.validated)), Text(sparkline(watched.validated, _SPARK_WIDTH)))
     if watched.checkpoint:
         rows.add_row("newest", Text(one_line(checkpoint_words(watched.checkpoint))))
     stats = watched.stats
@@ -112,7 +130,7 @@ def draw(watched: Watched, now: float) -> RenderableType:
         rows.add_row("process", Text(one_line(training_words(stats))))
         rows.add_row("power", Text(one_line(power_words(stats))))
     if watched.lost_revisions:
-        rows.add_row("lost", Text(f"{watched.lost_revisions} metric events: this reader was too slow"))
+        rows.add_row("lost", Text(f"{watched.lost_revisions} metric events (this reader was too slow)"))
     return Group(Text(), rows)
 
 
@@ -120,7 +138,7 @@ def _progress(watched: Watched, now: float) -> RenderableType:
     progress = watched.job.progress
     fraction = step_fraction(progress)
     if fraction is None:
-        return Text("the plan is not known yet")
+        return Text("waiting for the first step")
     pace = watched.throughput.steps_per_s
     eta_s = watched.throughput.eta_s(progress.total_steps, now)
     words = [

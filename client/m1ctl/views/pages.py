@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.struct_pb2 import Value
@@ -13,19 +13,22 @@ from m1.units import format_bytes, format_duration
 from m1.v1 import checkpoint_pb2, dataset_pb2, job_pb2, metric_pb2, recipe_pb2, system_pb2
 
 from m1ctl.output import one_line, pairs, table
+from m1ctl.sdk.requests import SAID_BY_THE_DAEMON
 from m1ctl.sdk.states import FINAL, job_title, state_word
+from m1ctl.views.columns import columns_words, needs_words
 from m1ctl.views.formatting import (
     ABSENT,
     date_time,
     format_age,
-    format_metric,
-    metric_words,
     phase_words,
     profile_value,
     progress_words,
     seconds,
 )
+from m1ctl.views.metrics import Metrics, metrics_of
 
+_BETTER: Mapping[int, str] = {job_pb2.BETTER_MORE: "more", job_pb2.BETTER_LESS: "less"}
+_SAID = frozenset(SAID_BY_THE_DAEMON)
 # The life of a job, in the order of its first run.
 _LIFE = (
     ("create_time", "submitted"),
@@ -40,8 +43,8 @@ _LIFE = (
 
 
 def job_table(jobs: Sequence[job_pb2.Job], now: float) -> str:
-    """One line a job: what and where it stands."""
-    header = ("ID", "NAME", "RECIPE", "STATE", "PROGRESS", "VAL ACCURACY", "AGE")
+    """Return a table of jobs."""
+    header = ("ID", "NAME", "RECIPE", "STATE", "PROGRESS", "METRIC", "AGE")
     rows = [
         (
             job.id,
@@ -49,7 +52,7 @@ def job_table(jobs: Sequence[job_pb2.Job], now: float) -> str:
             job.spec.recipe,
             state_word(job.state),
             progress_words(job.progress),
-            _metric(job, "val/accuracy"),
+            _headline(job),
             format_age(job.create_time, now),
         )
         for job in jobs
@@ -58,7 +61,7 @@ def job_table(jobs: Sequence[job_pb2.Job], now: float) -> str:
 
 
 def job_page(job: job_pb2.Job, now: float) -> str:
-    """Everything about one job."""
+    """Return a page with everything about a job."""
     spec = job.spec
     progress = job.progress
     steps = f"step {progress.step}/{progress.total_steps}  {progress_words(progress)}" if progress.total_steps else ""
@@ -70,10 +73,10 @@ def job_page(job: job_pb2.Job, now: float) -> str:
                 ("state", state_word(job.state)),
                 ("reason", job.reason),
                 ("error", f"{job.error.code}: {job.error.message}" if job.HasField("error") else ""),
-                ("way out", job.error.hint),
+                ("hint", job.error.hint),
                 ("recipe", _recipe_words(spec)),
                 ("data", spec.data),
-                ("begun with", spec.from_checkpoint),
+                ("started from", spec.from_checkpoint),
                 ("priority", str(spec.priority)),
                 ("progress", steps),
                 ("phase", phase_words(progress) if job.state not in FINAL else ""),
@@ -85,8 +88,8 @@ def job_page(job: job_pb2.Job, now: float) -> str:
         ),
         _section("times", _life(job, now)),
         _section("settings", [(name, plain_value(value)) for name, value in sorted(settings.items())]),
-        _section("profile", [(field.name, profile_value(value)) for field, value in spec.profile.ListFields()]),
-        _section("metrics", [(key, format_metric(key, job.latest_metrics[key])) for key in sorted(job.latest_metrics)]),
+        _section("profile", _profile_rows(spec.profile)),
+        _section("metrics", _metric_rows(job)),
         f"findings\n{_indent(findings_page(job.findings))}" if job.findings else "",
     ]
     return "\n\n".join(section for section in sections if section)
@@ -106,19 +109,19 @@ def _life(job: job_pb2.Job, now: float) -> list[tuple[str, str]]:
         last = index + 1 == len(entered)
         if last and job.state in FINAL:
             since = seconds(time) - seconds(job.create_time)
-            rows.append((word, f"{date_time(time)}  {format_duration(max(0.0, since))} after it was submitted"))
+            rows.append((word, f"{date_time(time)}  {format_duration(max(0.0, since))} after submission"))
             continue
         if word == "submitted" and not last:
             rows.append((word, date_time(time)))
             continue
         until = now if last else seconds(entered[index + 1][0])
         lasted = format_duration(max(0.0, until - seconds(time)))
-        rows.append((word, f"{date_time(time)}  " + (f"for {lasted} until now" if last else f"for {lasted}")))
+        rows.append((word, f"{date_time(time)}  " + (f"for {lasted} so far" if last else f"for {lasted}")))
     return rows
 
 
 def findings_page(findings: Sequence[job_pb2.Finding]) -> str:
-    """One line a finding; a column in which nothing stands is left out."""
+    """Return a table of findings without its empty columns."""
     header = ("MEASURED", "VALUE", "95 % INTERVAL", "N", "CLAIMED", "CHOSEN", "NOTE")
     rows = [
         (
@@ -146,8 +149,8 @@ def _measured(value: float) -> str:
     return f"{value:.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
 
 
-def checkpoint_table(checkpoints: Sequence[checkpoint_pb2.Checkpoint], now: float) -> str:
-    """One line a checkpoint."""
+def checkpoint_table(checkpoints: Sequence[checkpoint_pb2.Checkpoint], metrics: Metrics, now: float) -> str:
+    """Return a table of checkpoints."""
     header = ("ID", "STEP", "EPOCH", "SIZE", "AGE", "BEST", "METRICS", "WEIGHTS SHA-256")
     rows = [
         (
@@ -157,7 +160,7 @@ def checkpoint_table(checkpoints: Sequence[checkpoint_pb2.Checkpoint], now: floa
             format_bytes(checkpoint.size_bytes),
             format_age(checkpoint.create_time, now),
             "best" if checkpoint.best else "",
-            metric_words(checkpoint.metrics) or ABSENT,
+            metrics.words(checkpoint.metrics) or ABSENT,
             checkpoint.weights_sha256[:16],
         )
         for checkpoint in checkpoints
@@ -166,13 +169,12 @@ def checkpoint_table(checkpoints: Sequence[checkpoint_pb2.Checkpoint], now: floa
 
 
 def metric_table(job: job_pb2.Job) -> str:
-    """The last value of every metric."""
-    rows = [(key, format_metric(key, job.latest_metrics[key])) for key in sorted(job.latest_metrics)]
-    return table(("METRIC", "LAST VALUE"), rows, right=(1,))
+    """Return a table of the latest metrics."""
+    return table(("METRIC", "LAST VALUE"), _metric_rows(job), right=(1,))
 
 
-def series_table(series: metric_pb2.GetMetricSeriesResponse) -> str:
-    """One line a bucket."""
+def series_table(series: metric_pb2.GetMetricSeriesResponse, metrics: Metrics) -> str:
+    """Return a table of a metric's buckets."""
     header = ("STEPS", "POINTS", "MIN", "MEAN", "MAX", "LAST")
     rows = [
         (
@@ -180,7 +182,7 @@ def series_table(series: metric_pb2.GetMetricSeriesResponse) -> str:
             if bucket.first_step == bucket.last_step
             else f"{bucket.first_step}-{bucket.last_step}",
             str(bucket.count),
-            *(format_metric(series.name, value) for value in (bucket.min, bucket.mean, bucket.max, bucket.last)),
+            *(metrics.value(series.name, value) for value in (bucket.min, bucket.mean, bucket.max, bucket.last)),
         )
         for bucket in series.buckets
     ]
@@ -188,7 +190,7 @@ def series_table(series: metric_pb2.GetMetricSeriesResponse) -> str:
 
 
 def recipe_table(recipes: Iterable[recipe_pb2.Recipe]) -> str:
-    """One line a recipe."""
+    """Return a table of recipes."""
     rows = [
         (recipe.name, recipe.default_data or ABSENT, recipe.package or ABSENT, recipe.summary) for recipe in recipes
     ]
@@ -196,42 +198,68 @@ def recipe_table(recipes: Iterable[recipe_pb2.Recipe]) -> str:
 
 
 def recipe_page(recipe: recipe_pb2.Recipe) -> str:
-    """A recipe with every setting: default, bounds, unit, one sentence."""
-    header = ("SETTING", "DEFAULT", "BOUNDS", "UNIT", "SUMMARY")
-    rows = [
-        (
-            setting.name,
-            plain_value(_value(setting.default)),
-            _bounds(setting),
-            setting.unit or ABSENT,
-            setting.summary,
-        )
-        for setting in recipe.settings
+    """Return a page about a recipe: its data, settings, metrics and uses."""
+    about = pairs(
+        [
+            ("data", needs_words(recipe) if recipe.needs or recipe.reads_data else ""),
+            ("default data", recipe.default_data or ABSENT),
+            ("samples", recipe.sample_unit),
+        ]
+    )
+    metrics = [
+        (metric.key, metric.unit or ABSENT, _BETTER.get(metric.better, ABSENT), metric.summary)
+        for metric in recipe.metrics
     ]
-    title = f"{one_line(recipe.name)}: {one_line(recipe.summary)}"
-    return f"{title}\ndefault data: {one_line(recipe.default_data) or ABSENT}\n\n{table(header, rows)}"
+    uses = [
+        (use.name, use.inputs or ABSENT, ", ".join(option.name for option in use.options) or ABSENT, use.summary)
+        for use in recipe.uses
+    ]
+    sections = [
+        f"{one_line(recipe.name)}: {one_line(recipe.summary)}\n{about}",
+        table(("SETTING", "DEFAULT", "BOUNDS", "UNIT", "SUMMARY"), [_setting_row(one) for one in recipe.settings]),
+        table(("METRIC", "UNIT", "BETTER", "SUMMARY"), metrics) if metrics else "",
+        table(("USE", "TAKES", "OPTIONS", "SUMMARY"), uses) if uses else "",
+    ]
+    return "\n\n".join(section for section in sections if section)
 
 
-def dataset_table(datasets: Iterable[dataset_pb2.Dataset]) -> str:
-    """One line a data set."""
-    header = ("NAME", "CACHED", "TRAIN", "TEST", "CLASSES", "SIZE", "SOURCE")
+def _setting_row(setting: recipe_pb2.Setting) -> tuple[str, ...]:
+    default = plain_value(_value(setting.default))
+    return setting.name, default, _bounds(setting), setting.unit or ABSENT, setting.summary
+
+
+def dataset_table(datasets: Sequence[dataset_pb2.Dataset]) -> str:
+    """Return a table of datasets; below it, what was left out or changed when they were read."""
+    header = ("NAME", "CACHED", "COLUMNS", "ROWS", "SIZE", "SOURCE")
     rows = [
         (
             dataset.name,
             "yes" if dataset.cached else "no",
-            str(dataset.rows["train"]) if dataset.cached else ABSENT,
-            str(dataset.rows["test"]) if dataset.cached else ABSENT,
-            str(sum(column.class_count for column in dataset.columns)) if dataset.cached else ABSENT,
+            columns_words(dataset.columns) or ABSENT,
+            rows_words(dataset) or ABSENT,
             format_bytes(dataset.size_bytes) if dataset.cached else ABSENT,
             dataset.source,
         )
         for dataset in datasets
     ]
-    return table(header, rows, right=(2, 3, 4, 5))
+    notes = [one_line(f"{dataset.name}: {note}") for dataset in datasets for note in dataset.notes]
+    return "\n".join([table(header, rows, right=(4,)), *notes])
+
+
+def dataset_page(dataset: dataset_pb2.Dataset) -> str:
+    """Return what was read: columns, rows of each split, and what was left out or changed."""
+    first = f"{dataset.name}: {columns_words(dataset.columns)}; {rows_words(dataset)}"
+    return "\n".join(one_line(line) for line in (first, *dataset.notes))
+
+
+def rows_words(dataset: dataset_pb2.Dataset) -> str:
+    """Return the rows of each split, "train" first: "train 400, test 100"."""
+    splits = sorted(dataset.rows, key=lambda split: (split != "train", split))
+    return ", ".join(f"{split} {dataset.rows[split]}" for split in splits)
 
 
 def daemon_page(info: system_pb2.GetSystemInfoResponse, busy: Sequence[job_pb2.Job]) -> str:
-    """Which daemon it is and what it does."""
+    """Return a page about the daemon and what it is doing."""
     job = "; ".join(f"{job_title(job)} {state_word(job.state)} {progress_words(job.progress)}" for job in busy)
     return pairs(
         [
@@ -239,7 +267,7 @@ def daemon_page(info: system_pb2.GetSystemInfoResponse, busy: Sequence[job_pb2.J
             ("uptime", format_duration(info.uptime.seconds + info.uptime.nanos * 1e-9)),
             ("version", info.version),
             ("home", info.home),
-            ("job", job or "none runs"),
+            ("job", job or "none"),
             ("platform", info.platform),
             ("python", info.python_version),
             ("torch", info.torch_version or "not installed"),
@@ -249,7 +277,7 @@ def daemon_page(info: system_pb2.GetSystemInfoResponse, busy: Sequence[job_pb2.J
 
 
 def plain_value(value: object) -> str:
-    """A setting's value as a person would type it: a JSON number that is whole has no point."""
+    """Return a setting's value as a person would type it: a JSON number that is whole has no point."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
@@ -276,8 +304,21 @@ def _bounds(setting: recipe_pb2.Setting) -> str:
     ).bounds
 
 
-def _metric(job: job_pb2.Job, key: str) -> str:
-    return format_metric(key, job.latest_metrics[key]) if key in job.latest_metrics else ABSENT
+def _headline(job: job_pb2.Job) -> str:
+    """Return the headline metric of the last validation: "accuracy 95.83 %"."""
+    metrics = metrics_of(job)
+    return metrics.words(job.latest_metrics, [metrics.validated]) or ABSENT
+
+
+def _metric_rows(job: job_pb2.Job) -> list[tuple[str, str]]:
+    metrics = metrics_of(job)
+    return [(key, metrics.value(key, job.latest_metrics[key])) for key in sorted(job.latest_metrics)]
+
+
+def _profile_rows(profile: job_pb2.Profile) -> list[tuple[str, str]]:
+    """As it is typed, then where it comes from."""
+    typed = [(field.name, profile_value(value)) for field, value in profile.ListFields() if field.name not in _SAID]
+    return [*typed, ("origin", profile.origin), ("out of date", "; ".join(profile.stale))]
 
 
 def _section(title: str, rows: Sequence[tuple[str, str]]) -> str:

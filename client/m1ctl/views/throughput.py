@@ -15,7 +15,7 @@ class Throughput:
         self._seen: deque[tuple[float, int]] = deque()
 
     def see(self, time_s: float, step: int) -> None:
-        """A step was done at this time. Going back (a retry from a checkpoint, a clock) starts the measure anew."""
+        """Take in a step. Going back (a retry from a checkpoint, a clock) starts the measure anew."""
         if self._seen:
             last_time_s, last_step = self._seen[-1]
             if step < last_step or time_s < last_time_s:
@@ -27,7 +27,7 @@ class Throughput:
             self._seen.popleft()
 
     def reset(self) -> None:
-        """The training stands still: what comes after is another stretch."""
+        """Forget the steps so far: the training stands still, and what comes after is another stretch."""
         self._seen.clear()
 
     @property
@@ -39,7 +39,7 @@ class Throughput:
         return (last - first) / (last_s - first_s) if last_s > first_s else None
 
     def eta_s(self, total_steps: int, now_s: float) -> float | None:
-        """Seconds from now until the last step, at this pace; None when it can't be told."""
+        """Return the seconds from now until the last step, at this pace; None when it can't be told."""
         pace = self.steps_per_s
         if pace is None or not total_steps:
             return None

@@ -10,25 +10,25 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from m1.metrics import LOSS
 from m1.units import format_bytes, format_duration
-from m1.v1 import checkpoint_pb2, event_pb2, job_pb2, system_pb2
+from m1.v1 import checkpoint_pb2, event_pb2, job_pb2, result_pb2, system_pb2
 
 from m1ctl.sdk.states import FINAL, SUCCEEDED, job_title, state_word
 from m1ctl.views.formatting import (
     UNAVAILABLE,
     clock_time,
     epoch_words,
-    format_metric,
-    metric_words,
     phase_words,
     seconds,
-    train_words,
 )
+from m1ctl.views.metrics import Metrics, is_of_a_step, metrics_of
 from m1ctl.views.throughput import Throughput
 
 # Metrics of training steps come many a second; a person reads one.
 _STEP_LINES_INTERVAL_S = 1.0
 _HISTORY = 2000
+LOSS_OF_A_STEP = f"train/{LOSS.key}"
 _FROM = "from"  # a field that is a keyword
 _SEVERITY = {event_pb2.SEVERITY_WARNING: "warning: ", event_pb2.SEVERITY_ERROR: "error: "}
 
@@ -53,23 +53,25 @@ class Watched:
         self.checkpoint: checkpoint_pb2.Checkpoint | None = None
         self.lost_revisions = 0
         self.losses: deque[float] = deque(maxlen=_HISTORY)
-        self.accuracies: deque[float] = deque(maxlen=_HISTORY)
+        self.validated: deque[float] = deque(maxlen=_HISTORY)
+        """The headline metric of each validation."""
+        self.metrics = metrics_of(job)
         self._interval_s = step_lines_interval_s
         self._last_step_line_s: float | None = None
         self._last_phase = ""
 
     @property
     def is_over(self) -> bool:
-        """Whether the job has ended for good."""
+        """Return True if the job has ended for good."""
         return self.job.state in FINAL
 
-    def remember(self, losses: Iterable[float], accuracies: Iterable[float]) -> None:
-        """What was measured before the watch began: train/loss and val/accuracy, the oldest first."""
+    def remember(self, losses: Iterable[float], validated: Iterable[float]) -> None:
+        """Take in what was measured before the watch began: the losses of steps, the headline, the oldest first."""
         self.losses.extend(losses)
-        self.accuracies.extend(accuracies)
+        self.validated.extend(validated)
 
     def first_line(self) -> str:
-        """How it stands when the watch begins."""
+        """Return how the job stands when the watch begins."""
         words = [job_title(self.job), state_word(self.job.state)]
         if self.job.progress.total_steps:
             words.append(f"step {self.job.progress.step}/{self.job.progress.total_steps}")
@@ -82,10 +84,8 @@ class Watched:
             lost = response.lost
             count = lost.last_revision - lost.first_revision + 1
             self.lost_revisions += count
-            told = (
-                f"this reader was too slow: metrics in revisions {lost.first_revision}-{lost.last_revision} were lost"
-            )
-            lines.append(Line(told))
+            revisions = f"{lost.first_revision}-{lost.last_revision}"
+            lines.append(Line(f"this reader was too slow: metrics of revisions {revisions} were dropped"))
         for event in response.events:
             text = self._take_event(event)
             if text:
@@ -95,7 +95,7 @@ class Watched:
         return lines
 
     def stats_line(self) -> str:
-        """The last system stats on one line."""
+        """Return the last system stats on one line."""
         return f"{clock_time(self.stats.time)}  system: {stats_words(self.stats)}" if self.stats else ""
 
     def _take_event(self, event: event_pb2.Event) -> str:
@@ -111,6 +111,8 @@ class Watched:
                 return checkpoint_words(self.checkpoint)
             case "checkpoint_deleted":
                 return ""  # retention, a line for each new one: noise
+            case "result_stored":
+                return result_words(event.result_stored.result)
             case "notice_raised":
                 return _SEVERITY.get(event.notice_raised.severity, "") + event.notice_raised.message
             case "job_deleted":
@@ -120,13 +122,14 @@ class Watched:
 
     def _take_state(self, change: event_pb2.StateChanged) -> str:
         self.job.CopyFrom(change.job)
+        self.metrics = metrics_of(change.job)
         self.throughput.reset()
         self._last_step_line_s = None
         before = getattr(change, _FROM)
         came_from = f"{state_word(before)} → " if before else ""
         line = f"{job_title(self.job)}  {came_from}{state_word(change.to)}"
         if change.to == SUCCEEDED:
-            line += f"  {_summary(self.job)}"
+            line += f"  {_summary(self.job, self.metrics)}"
         return line + (f"  ({change.reason})" if change.reason else "")
 
     def _take_progress(self, progress: job_pb2.Progress) -> str:
@@ -142,16 +145,16 @@ class Watched:
         values = dict(recorded.values)
         for key, value in values.items():
             self.job.latest_metrics[key] = value
-        if "train/loss" in values:
-            self.losses.append(values["train/loss"])
-        if "val/accuracy" in values:
-            self.accuracies.append(values["val/accuracy"])
+        if LOSS_OF_A_STEP in values:
+            self.losses.append(values[LOSS_OF_A_STEP])
+        if self.metrics.validated in values:
+            self.validated.append(values[self.metrics.validated])
         progress = self.job.progress
         progress.step = max(progress.step, recorded.step)
-        evaluated = sorted(key for key in values if not key.startswith("train/"))
         if not _is_step(event):
-            group = evaluated[0].split("/", 1)[0]
-            return f"{group} after step {recorded.step}: {metric_words(values, evaluated)}"
+            evaluated = {key: value for key, value in values.items() if not key.startswith("train/")}
+            group = min(evaluated, default="").split("/", 1)[0]
+            return f"{group} after step {recorded.step}: {self.metrics.words(evaluated)}"
         now_s = seconds(event.time)
         self.throughput.see(now_s, recorded.step)
         is_soon = self._last_step_line_s is not None and 0 <= now_s - self._last_step_line_s < self._interval_s
@@ -160,20 +163,23 @@ class Watched:
         self._last_step_line_s = now_s
         eta_s = self.throughput.eta_s(progress.total_steps, now_s)
         total = f"/{progress.total_steps}" if progress.total_steps else ""
-        return f"epoch {epoch_words(progress)}  step {recorded.step}{total}  {train_words(values)}" + (
+        return f"epoch {epoch_words(progress)}  step {recorded.step}{total}  {self.metrics.step_words(values)}" + (
             f"  ETA {format_duration(eta_s)}" if eta_s is not None else ""
         )
 
 
 def _is_step(event: event_pb2.Event) -> bool:
-    """Whether it holds what was measured at a step of the training, and nothing else."""
-    return event.WhichOneof("payload") == "metrics_recorded" and all(
-        key.startswith("train/") for key in event.metrics_recorded.values
-    )
+    recorded = event.metrics_recorded
+    return event.WhichOneof("payload") == "metrics_recorded" and is_of_a_step(recorded.of_step, recorded.values)
+
+
+def result_words(result: result_pb2.Result) -> str:
+    """Return a result in one line: "result confusion  What was called what, of the test  step 352"."""
+    return f"result {result.name}  {result.title}  step {result.step}"
 
 
 def checkpoint_words(checkpoint: checkpoint_pb2.Checkpoint) -> str:
-    """A checkpoint in one line: "checkpoint j1@352  step 352  18.8 MB  best"."""
+    """Return a checkpoint in one line: "checkpoint j1@352  step 352  18.8 MB  best"."""
     return f"checkpoint {checkpoint.id}  step {checkpoint.step}  {format_bytes(checkpoint.size_bytes)}" + (
         "  best" if checkpoint.best else ""
     )
@@ -185,14 +191,14 @@ def stats_words(stats: system_pb2.SystemStats) -> str:
 
 
 def cpu_words(stats: system_pb2.SystemStats) -> str:
-    """How busy the cores are."""
+    """Return how busy the cores are."""
     busy = f"{100 * stats.cpu_fraction:.0f} %" if stats.HasField("cpu_fraction") else UNAVAILABLE
     cores = len(stats.core_fractions)
     return f"cpu {busy}" + (f" of {cores} cores" if cores else "")
 
 
 def memory_words(stats: system_pb2.SystemStats) -> str:
-    """How full the memory is."""
+    """Return how full the memory is."""
     if not stats.memory_total_bytes:
         return f"memory {UNAVAILABLE}"
     used = stats.memory_total_bytes - stats.memory_available_bytes
@@ -201,7 +207,7 @@ def memory_words(stats: system_pb2.SystemStats) -> str:
 
 
 def training_words(stats: system_pb2.SystemStats) -> str:
-    """What the training process takes."""
+    """Return what the training process takes."""
     if not stats.HasField("training"):
         return "training: no process"
     training = stats.training
@@ -220,13 +226,10 @@ def power_words(stats: system_pb2.SystemStats) -> str:
     return f"thermal {thermal}  battery {battery}"
 
 
-def _summary(job: job_pb2.Job) -> str:
+def _summary(job: job_pb2.Job, metrics: Metrics) -> str:
     words = []
     if job.HasField("end_time"):
         words.append(f"after {format_duration(max(0.0, seconds(job.end_time) - seconds(job.create_time)))}")
-    words += [
-        f"{key} {format_metric(key, job.latest_metrics[key])}"
-        for key in ("test/accuracy", "test/loss")
-        if key in job.latest_metrics
-    ]
+    tested = [f"test/{key}" for key in dict.fromkeys((metrics.headline.key, LOSS.key))]
+    words += [f"{key} {metrics.value(key, job.latest_metrics[key])}" for key in tested if key in job.latest_metrics]
     return "  ".join(words)

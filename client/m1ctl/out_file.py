@@ -1,4 +1,4 @@
-"""The file that `--out` names: checked before minutes are spent, and replaced in one step when they were.
+"""The file that `--out` names: checked before work is done, and replaced in one step afterwards.
 
 A reader sees the old result or the new one, never a part. What is not a regular file (a pipe, a device) is written to.
 """
@@ -25,18 +25,18 @@ def check_writable(out: str) -> None:
     if os.path.isdir(path):
         raise _unusable(out, "is a directory")
     if not os.path.isdir(path.parent):
-        raise _unusable(out, "is in no directory that there is")
+        raise _unusable(out, "cannot be written: its directory does not exist")
     try:
         if os.path.exists(path) and not os.access(path, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         if _is_replaced(path):
-            _beside(path, "").unlink()
+            _beside(path, b"").unlink()
     except OSError as error:
         raise _unusable(out, f"cannot be written ({error.strerror})") from error
 
 
-def write(out: str, text: str) -> None:
-    """Put the text in the file's place.
+def write(out: str, content: bytes, way_out: str) -> None:
+    """Put the content in the file's place.
 
     Raises:
         M1Error: DISK_FULL or INTERNAL; what was there is there still.
@@ -44,14 +44,14 @@ def write(out: str, text: str) -> None:
     path = _target(out)
     try:
         if _is_replaced(path):
-            _replace(path, text)
+            _replace(path, content)
         else:
-            path.write_text(text, encoding="utf-8")
+            path.write_bytes(content)
     except OSError as error:
         raise M1Error(
             Reason.DISK_FULL if error.errno in _FULL else Reason.INTERNAL,
             f'--out "{out}" cannot be written ({error.strerror})',
-            "what was measured is on stdout only; make room, or name another file",
+            way_out,
             field="out",
             value=out,
         ) from error
@@ -67,8 +67,8 @@ def _is_replaced(path: Path) -> bool:
     return path.is_file() or not os.path.exists(path)
 
 
-def _replace(path: Path, text: str) -> None:
-    temporary = _beside(path, text)
+def _replace(path: Path, content: bytes) -> None:
+    temporary = _beside(path, content)
     try:
         if path.exists():
             shutil.copymode(path, temporary)
@@ -78,12 +78,12 @@ def _replace(path: Path, text: str) -> None:
         raise
 
 
-def _beside(path: Path, text: str) -> Path:
-    """A new file in the same directory, with the text in it."""
+def _beside(path: Path, content: bytes) -> Path:
+    """Write the content to a new file in the same directory."""
     temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
-    with open(temporary, "x", encoding="utf-8") as file:
+    with open(temporary, "xb") as file:
         try:
-            file.write(text)
+            file.write(content)
             file.flush()
         except BaseException:
             temporary.unlink()

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from m1.errors import ExitCode
-from m1.v1 import checkpoint_pb2, event_pb2, job_pb2, system_pb2
+from m1.v1 import checkpoint_pb2, event_pb2, job_pb2, result_pb2, system_pb2
 from m1ctl.views.follow import end_of
 from m1ctl.views.monitor import Monitor, draw
 from m1ctl.views.watched import Watched, stats_words
@@ -23,7 +23,13 @@ def at(second: float) -> Timestamp:
 
 def a_job(state: job_pb2.JobState = job_pb2.JOB_STATE_RUNNING) -> job_pb2.Job:
     progress = job_pb2.Progress(step=0, total_steps=200, total_epochs=2)
-    return job_pb2.Job(id="j1", name="first", state=state, progress=progress, create_time=at(0))
+    declared = [
+        job_pb2.MetricInfo(key="accuracy", unit="fraction", better=job_pb2.BETTER_MORE),
+        job_pb2.MetricInfo(key="loss", better=job_pb2.BETTER_LESS),
+    ]
+    return job_pb2.Job(
+        id="j1", name="first", state=state, progress=progress, create_time=at(0), metrics=declared, sample_unit="images"
+    )
 
 
 def told(*events: event_pb2.Event) -> event_pb2.WatchResponse:
@@ -31,7 +37,9 @@ def told(*events: event_pb2.Event) -> event_pb2.WatchResponse:
 
 
 def measured(second: float, step: int, values: Mapping[str, float] | None = None) -> event_pb2.Event:
-    recorded = event_pb2.MetricsRecorded(step=step, values=values or {"train/loss": 2.0})
+    values = values or {"train/loss": 2.0}
+    of_step = all(key.startswith("train/") for key in values)
+    recorded = event_pb2.MetricsRecorded(step=step, values=values, of_step=of_step)
     return event_pb2.Event(time=at(second), metrics_recorded=recorded)
 
 
@@ -51,6 +59,40 @@ def test_a_step_is_told_with_its_place_in_the_plan_and_the_time_left() -> None:
     assert line == "epoch 1/2  step 1/200  loss 2.5  accuracy 12.50 %  lr 0.001"
     (line,) = texts(watched, measured(10, 11))
     assert line.endswith("step 11/200  loss 2  ETA 3m 09s")
+
+
+def test_a_job_s_own_metrics_units_and_samples_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    job = a_job()
+    del job.metrics[:]
+    job.metrics.add(key="bits_per_char", unit="bits", better=job_pb2.BETTER_LESS)
+    job.metrics.add(key="f1", unit="fraction", better=job_pb2.BETTER_MORE)
+    job.sample_unit = "tokens"
+    watched = Watched(job)
+    values = {"train/loss": 1.5, "train/f1": 0.5, "train/samples_per_s": 5012.3, "train/seconds/forward": 0.1}
+    (line,) = texts(watched, measured(0, 1, values))
+    assert line == "epoch 1/2  step 1/200  loss 1.5  f1 50.00 %  5012 tokens/s"
+    (line,) = texts(watched, measured(1, 1, {"val/f1": 0.75, "val/bits_per_char": 2.25, "val/loss": 1.0}))
+    assert line == "val after step 1: bits_per_char 2.25 bits  f1 75.00 %  loss 1"
+    assert list(watched.validated) == [2.25]
+    ended = job_pb2.Job()
+    ended.CopyFrom(job)
+    ended.state = job_pb2.JOB_STATE_SUCCEEDED
+    ended.latest_metrics["test/bits_per_char"] = 2.0
+    (line,) = texts(watched, changed(5, job_pb2.JOB_STATE_RUNNING, ended))
+    assert line.endswith("succeeded  test/bits_per_char 2 bits")
+
+
+def test_an_event_of_0_1_0_is_of_a_step_by_its_keys() -> None:
+    watched = Watched(job_pb2.Job(id="j1"))
+    old = event_pb2.MetricsRecorded(step=3, values={"train/loss": 2.0, "train/images_per_s": 301.4})
+    (line,) = texts(watched, event_pb2.Event(time=at(1), metrics_recorded=old))
+    assert line == "epoch -  step 3  loss 2  301 images/s"
+
+
+def test_a_result_is_told_with_its_title() -> None:
+    stored = result_pb2.Result(name="sample", title="What it writes", step=40)
+    event = event_pb2.Event(time=at(1), result_stored=event_pb2.ResultStored(result=stored))
+    assert texts(Watched(a_job()), event) == ["result sample  What it writes  step 40"]
 
 
 def test_steps_are_told_at_most_once_a_second_and_nothing_else_is_thinned() -> None:
@@ -129,7 +171,7 @@ def test_a_phase_is_told_when_it_begins() -> None:
 def test_what_was_lost_is_said() -> None:
     watched = Watched(a_job())
     (line,) = watched.take(event_pb2.WatchResponse(lost=event_pb2.LostRange(first_revision=10, last_revision=19)))
-    assert line.text == "this reader was too slow: metrics in revisions 10-19 were lost"
+    assert line.text == "this reader was too slow: metrics of revisions 10-19 were dropped"
     assert watched.lost_revisions == 10
 
 
@@ -170,7 +212,7 @@ def test_what_the_machine_tells_is_shown() -> None:
         (
             job_pb2.JOB_STATE_CANCELLED,
             ExitCode.ERROR,
-            "m1ctl: job j1 (first) was cancelled: m1ctl retry j1 goes on from its newest checkpoint\n",
+            "m1ctl: job j1 (first) was cancelled: m1ctl retry j1 continues from its newest checkpoint\n",
         ),
     ],
 )
@@ -178,12 +220,33 @@ def test_the_end_of_a_job_is_an_exit_code_and_a_sentence(
     state: job_pb2.JobState, code: ExitCode, sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     job = a_job(state)
-    job.spec.data = "digits"
     if state == job_pb2.JOB_STATE_FAILED:
         job.error.code, job.error.message, job.error.hint = "BAD_DATA", "it broke", "mend it"
     assert end_of(job) == code
     said = capsys.readouterr()
     assert (said.out, said.err) == ("", sentence)
+
+
+@pytest.mark.parametrize("kind", [job_pb2.JOB_KIND_MEASUREMENT, job_pb2.JOB_KIND_TUNING])
+def test_what_measures_is_started_over(kind: job_pb2.JobKind, capsys: pytest.CaptureFixture[str]) -> None:
+    job = a_job(job_pb2.JOB_STATE_CANCELLED)
+    job.kind, job.spec.data = kind, "digits"
+    end_of(job)
+    assert capsys.readouterr().err.endswith("m1ctl retry j1 starts it over\n")
+
+
+def test_a_view_is_chosen_by_the_job_s_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    from m1ctl.output import Format
+    from m1ctl.views.follow import PlainLines, choose_view
+    from m1ctl.views.measurement import MeasuringView
+
+    job = a_job()
+    assert isinstance(choose_view(Format.text, job), PlainLines)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    assert isinstance(choose_view(Format.text, job), Monitor)
+    job.kind = job_pb2.JOB_KIND_TUNING
+    assert isinstance(choose_view(Format.text, job), MeasuringView)
 
 
 def picture(watched: Watched, width: int = 140) -> str:
@@ -195,7 +258,7 @@ def picture(watched: Watched, width: int = 140) -> str:
 
 
 def test_the_monitor_draws_before_anything_is_known() -> None:
-    assert "the plan is not known yet" in picture(Watched(job_pb2.Job(id="j1", name="first")))
+    assert "waiting for the first step" in picture(Watched(job_pb2.Job(id="j1", name="first")))
 
 
 def test_the_monitor_draws_what_is_known() -> None:
@@ -217,6 +280,23 @@ def test_the_monitor_draws_what_is_known() -> None:
     ):
         assert words in shown, words
     assert re.search("train/loss +█[▂▃▄▅▆▇]{8}▁", shown)
+    assert re.search("val/accuracy +▁[▄▅]█", shown)
+
+
+def test_the_monitor_draws_the_curve_of_the_headline_whatever_it_is() -> None:
+    job = job_pb2.Job(id="j1", name="first", state=job_pb2.JOB_STATE_RUNNING)
+    job.metrics.add(key="f1", unit="fraction", better=job_pb2.BETTER_MORE)
+    watched = Watched(job)
+    watched.remember([], [0.1, 0.2])
+    watched.take(told(measured(1, 1, {"val/f1": 0.3, "val/loss": 1.0})))
+    assert re.search("val/f1 +▁[▄▅]█", picture(watched))
+    assert re.search("val +f1 30.00 %  loss 1", picture(watched))
+
+
+def test_the_monitor_draws_a_job_that_declares_nothing() -> None:
+    watched = Watched(job_pb2.Job(id="j1", name="first", state=job_pb2.JOB_STATE_RUNNING))
+    watched.take(told(measured(1, 1), measured(1, 1, {"val/loss": 1.0}), measured(2, 2, {"val/loss": 0.5})))
+    assert re.search("val/loss +█▁", picture(watched))
 
 
 def test_the_monitor_never_wraps_a_row() -> None:

@@ -3,17 +3,18 @@
 import math
 
 import pytest
+from m1.metrics import Metric
 from m1.v1 import job_pb2
 from m1ctl.views.formatting import (
     epoch_words,
-    format_metric,
-    metric_words,
     phase_words,
     progress_words,
     sparkline,
-    train_words,
 )
+from m1ctl.views.metrics import Metrics, metrics_of
 from m1ctl.views.throughput import Throughput
+
+CLASSIFIER = Metrics((Metric("accuracy", "fraction", "more"), Metric("loss", "", "less")), "images")
 
 
 @pytest.mark.parametrize(
@@ -22,20 +23,48 @@ from m1ctl.views.throughput import Throughput
         ("val/accuracy", 0.8167, "81.67 %"),
         ("train/loss", 2.302585, "2.303"),
         ("train/lr", 0.0001, "0.0001"),
-        ("train/images_per_s", 301.4, "301"),
-        ("train/images_per_s", 5.66, "5.7"),
+        ("train/samples_per_s", 301.4, "301 images/s"),
+        ("train/samples_per_s", 5.66, "5.7 images/s"),
+        ("train/images_per_s", 301.4, "301 images/s"),
+        ("train/seconds/forward", 0.04123, "0.04123 s"),
         ("train/loss", math.nan, "nan"),
         ("train/grad_norm", math.inf, "inf"),
         ("val/accuracy", math.nan, "nan"),
+        ("val/unheard_of", 0.5, "0.5"),
     ],
 )
-def test_a_metric_is_shown_by_what_it_measures(key: str, value: float, text: str) -> None:
-    assert format_metric(key, value) == text
+def test_a_metric_is_shown_as_it_is_declared(key: str, value: float, text: str) -> None:
+    assert CLASSIFIER.value(key, value) == text
 
 
-def test_metrics_lose_their_group_and_rates_get_their_unit() -> None:
-    assert metric_words({"val/loss": 1.5, "val/accuracy": 0.5}) == "accuracy 50.00 %  loss 1.5"
-    assert train_words({"train/images_per_s": 300.0, "train/loss": 2.0, "train/grad_norm": 1.0}) == (
+def test_what_is_not_declared_is_a_number_and_a_pace_has_its_unit_in_its_key() -> None:
+    assert Metrics().value("val/accuracy", 0.5) == "0.5"
+    assert Metrics().value("train/images_per_s", 300.0) == "300 images/s"
+    assert Metrics().value("train/samples_per_s", 300.0) == "300 samples/s"
+    assert (Metrics().headline.key, Metrics().validated) == ("loss", "val/loss")
+
+
+def test_the_headline_is_the_first_metric_that_is_better_one_way() -> None:
+    assert (
+        Metrics((Metric("tokens"), Metric("f1", "fraction", "more"), Metric("loss", "", "less"))).validated == "val/f1"
+    )
+
+
+def test_a_job_declares_its_metrics() -> None:
+    job = job_pb2.Job(sample_unit="pairs")
+    job.metrics.add(key="recall", unit="fraction", better=job_pb2.BETTER_MORE, summary="Found.")
+    declared = metrics_of(job)
+    assert (list(declared.declared), declared.sample_unit) == (
+        [Metric("recall", "fraction", "more", "Found.")],
+        "pairs",
+    )
+
+
+def test_metrics_lose_their_group_and_come_in_the_order_of_their_declaration() -> None:
+    assert (
+        CLASSIFIER.words({"val/loss": 1.5, "val/f1": 0.5, "val/accuracy": 0.5}) == "accuracy 50.00 %  loss 1.5  f1 0.5"
+    )
+    assert CLASSIFIER.step_words({"train/samples_per_s": 300.0, "train/loss": 2.0, "train/grad_norm": 1.0}) == (
         "loss 2  300 images/s"
     )
 
