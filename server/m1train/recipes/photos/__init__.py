@@ -6,10 +6,12 @@ from dataclasses import dataclass
 
 from m1.columns import Need
 
-from m1train.task.settings import Declaration, TrainingConfig, setting
+from m1train.task.classifier.settings import METRICS, PREDICT, TrainingConfig
+from m1train.task.settings import Declaration, setting
 
 NETWORKS = ("resnet18", "mobilenet_v3_small", "efficientnet_b0", "convnext_tiny")
 NO_INIT, TORCHVISION = "none", "torchvision"
+NEEDS = (Need("image", {"fit": "$fit", "size": "$size"}), Need("label"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +75,9 @@ DECLARATION = Declaration(
     summary="Learns to classify images of your own, of any size, with a network of torchvision.",
     default_data="",
     config=PhotosConfig,
+    needs=NEEDS,
+    metrics=METRICS,
+    sample_unit="images",
+    uses=(PREDICT,),
     implementation="m1train.recipes.photos.recipe:Photos",
-    needs=(Need("image", {"size": "$size", "fit": "$fit"}), Need("label")),
 )

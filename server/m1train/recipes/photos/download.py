@@ -13,12 +13,11 @@ import urllib.request
 from http.client import HTTPException
 from pathlib import Path
 
-from m1.durable import sync, sync_directory
+from m1.durable import out_of_space, sync, sync_directory
 from m1.errors import M1Error, Reason
 from m1.units import format_bytes
 
 from m1train.data.scratch import scratch_directory
-from m1train.disk import out_of_space
 from m1train.recipes.photos.weights import MAX_BYTES
 
 # "resnet18-f37072fd.pth": the name, and the first eight digits of the file's SHA-256.

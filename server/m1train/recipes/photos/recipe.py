@@ -11,9 +11,9 @@ slight colour; label smoothing; ImageNet's normalisation, which is what torchvis
 
 from __future__ import annotations
 
-import logging
 import math
-from pathlib import Path
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from m1.paths import home_from_environment
@@ -22,73 +22,95 @@ from torch.nn import functional
 from torch.optim import AdamW, Optimizer
 
 from m1train.randomness import Draw
-from m1train.recipe import Moment, Recipe
-from m1train.recipes.photos import NO_INIT, TORCHVISION, PhotosConfig
+from m1train.recipe import Classifier, Moment, Text
+from m1train.recipes.photos import NEEDS, NO_INIT, TORCHVISION, PhotosConfig
 from m1train.recipes.photos.crops import drawn_crops, resized_crops
 from m1train.recipes.photos.download import address, cached
 from m1train.recipes.photos.network import HEADS, drawing, has_batchnorm, head_of, network, train_mode
 from m1train.recipes.photos.weights import Weights, read_weights, take
 from m1train.task.classifier.augment import AugmentationSpread, as_floats, jittered, normalised
-
-log = logging.getLogger(__name__)
+from m1train.task.recipe import Arrays
 
 # ImageNet's channels, as torchvision's weights were trained with them.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-class Photos(Recipe[PhotosConfig]):
-    """The recipe, as m1train.recipe declares it."""
+class Photos(Classifier[PhotosConfig]):
+    """Learns to classify images of your own, of any size, with a network of torchvision."""
+
+    Config = PhotosConfig
+    default_data = ""
+    needs = NEEDS
 
     def __init__(self, config: PhotosConfig) -> None:
         super().__init__(config)
-        self.notes: list[str] = []
-        """What is to be said of the model that was made, in sentences."""
+        self._fine_tunes = config.init != NO_INIT
+        self._read: Weights | None = None
         self._colour = AugmentationSpread(config.flip, 0, config.colour, config.colour, config.colour)
 
     @property
     def least_batch(self) -> int:
-        """Two, where there is BatchNorm."""
+        """See Task: two, where there is BatchNorm."""
         return 2 if has_batchnorm(self.config.network) else 1
 
     @property
     def evaluation_batch_size(self) -> int:
-        """Fewer than of small images: 64."""
+        """See Task: fewer than of small images."""
         return 64
 
     @property
-    def cache(self) -> Path:
-        """The directory of what torchvision's weights are downloaded into."""
-        return home_from_environment().cache / "weights"
+    def fit_samples(self) -> int:
+        """See Task: none, but for the call of `initialise`, where there is something to take."""
+        return int(self._fine_tunes)
+
+    # Weights to begin with
+
+    def facts(self, columns: Arrays) -> Mapping[str, Any]:
+        """Read what `init` names, and remember its hash, which decides every bit that follows.
+
+        Every checkpoint keeps it. A resume has it from there and reads no file: it may be gone.
+
+        Raises:
+            M1Error: INVALID_SETTING or FILE_NOT_FOUND for a file that cannot be read; DOWNLOAD_FAILED, DISK_FULL.
+        """
+        del columns
+        if not self._fine_tunes:
+            return {"init": None}
+        weights = self._weights()
+        return {"init": {"source": weights.source, "sha256": weights.sha256}}
 
     def model(self, n_classes: int) -> nn.Module:
-        """A new network with torchvision's own initialisation."""
+        """Make a new network with torchvision's own initialisation."""
         return network(self.config.network, n_classes)
 
     def initialise(self, model: nn.Module, images: Tensor) -> None:
         """Take what `init` names; the head stays new.
 
         Raises:
-            M1Error: INVALID_SETTING or FILE_NOT_FOUND for a file that cannot be taken; DOWNLOAD_FAILED.
+            M1Error: as `facts`; INVALID_SETTING for a file of another network.
         """
         del images
-        if self.config.init == NO_INIT:
-            return
-        weights = self._weights()
-        taken = take(model, weights, self.config.network, HEADS[self.config.network])
-        self.notes.append(taken.sentence)
-        log.info("%s", taken.sentence)
+        if self._fine_tunes:
+            taken = take(model, self._weights(), self.config.network, HEADS[self.config.network])
+            self._read = None
+            self.notes.append(Text("init", "What the network took of the weights that it began with.", taken.sentence))
 
     def _weights(self) -> Weights:
-        if self.config.init == TORCHVISION:
-            return read_weights(str(cached(address(self.config.network), self.cache)))
-        return read_weights(self.config.init)
+        """What `init` names, read once: what was hashed is what is taken."""
+        if self._read is None:
+            path = self.config.init
+            if path == TORCHVISION:
+                path = str(cached(address(self.config.network), home_from_environment().cache / "weights"))
+            self._read = read_weights(path)
+        return self._read
+
+    # Training
 
     def optimizer(self, model: nn.Module) -> Optimizer:
-        """AdamW; the head's groups come first, and its rate is the one that is recorded."""
+        """Make AdamW; the head's groups come first, and its rate is the one that is recorded."""
         config, head = self.config, {id(parameter) for parameter in head_of(model).parameters()}
-        fine_tunes = config.init != NO_INIT
         groups = []
-        for backbone, lr in ((False, config.lr), (True, config.lr * (config.backbone_lr if fine_tunes else 1))):
+        for backbone, lr in ((False, config.lr), (True, config.lr * (config.backbone_lr if self._fine_tunes else 1))):
             part = [parameter for parameter in model.parameters() if backbone is (id(parameter) not in head)]
             for decay, chosen in (
                 (config.weight_decay, [parameter for parameter in part if parameter.ndim > 1]),
@@ -98,7 +120,7 @@ class Photos(Recipe[PhotosConfig]):
         return AdamW(groups)
 
     def _frozen(self, epoch: int) -> bool:
-        return self.config.init != NO_INIT and epoch < self.config.freeze_epochs
+        return self._fine_tunes and epoch < self.config.freeze_epochs
 
     def rate(self, at: Moment) -> float:
         """Rise to 1 along a line, then fall along a cosine, step by step."""
@@ -115,17 +137,17 @@ class Photos(Recipe[PhotosConfig]):
             group["lr"] = group["initial_lr"] * self.rate(at) if moves else 0.0
 
     def training_inputs(self, images: Tensor, draw: Draw) -> Tensor:
-        """Cropped, mirrored, coloured, normalised: [B, S, S, 3] uint8 to [B, 3, S, S] float32."""
+        """Crop, mirror, colour and normalise: [B, S, S, 3] uint8 to [B, 3, S, S] float32."""
         colour = self._colour.draw(draw)
         parts = resized_crops(as_floats(images), drawn_crops(draw, self.config.smallest_crop), colour.flip)
         return normalised(jittered(parts, colour.factors, colour.order), MEAN, STD)
 
     def evaluation_inputs(self, images: Tensor) -> Tensor:
-        """Normalised: [B, S, S, 3] uint8 to [B, 3, S, S] float32."""
+        """Normalise: [B, S, S, 3] uint8 to [B, 3, S, S] float32."""
         return normalised(as_floats(images), MEAN, STD)
 
     def training_logits(self, model: nn.Module, inputs: Tensor, draw: Draw) -> Tensor:
-        """With the draw's dropout; while the backbone is frozen, with gradients of the head alone."""
+        """Compute [B, C] with the draw's dropout; while the backbone is frozen, with gradients of the head alone."""
         frozen = self._frozen(draw.epoch)
         train_mode(model, frozen)
         with drawing(model, draw), torch.set_grad_enabled(not frozen):
@@ -133,5 +155,5 @@ class Photos(Recipe[PhotosConfig]):
         return logits
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy with smoothed labels, in float32."""
+        """Compute cross-entropy with smoothed labels, in float32."""
         return functional.cross_entropy(logits.float(), labels, label_smoothing=self.config.label_smoothing)

@@ -128,23 +128,23 @@ def _content(path: str) -> bytes:
     try:
         # Not blocking: a pipe is refused, and not waited for.
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
+                raise _refused(path, "is not a file", "give the path of one")
+            if status.st_size > MAX_BYTES:
+                problem = f"has {format_bytes(status.st_size)}, and {format_bytes(MAX_BYTES)} are read at most"
+                raise _refused(path, problem, "store the weights alone")
+            with open(fd, "rb", closefd=False) as file:
+                return file.read(MAX_BYTES)
+        finally:
+            os.close(fd)
     except FileNotFoundError:
         message = f'the file init="{shortened(path)}" is not there'
         hint = "give the path of a file on the computer that trains"
         raise M1Error(Reason.FILE_NOT_FOUND, message, hint, field="settings.init", value=path) from None
-    except OSError as error:
-        raise _refused(path, f"cannot be read ({error.strerror})", "give the path of a file that can be") from error
-    with open(fd, "rb") as file:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            raise _refused(path, "is not a file", "give the path of one")
-        if status.st_size > MAX_BYTES:
-            problem = f"has {format_bytes(status.st_size)}, and {format_bytes(MAX_BYTES)} are read at most"
-            raise _refused(path, problem, "store the weights alone")
-        try:
-            return file.read(MAX_BYTES)
-        except OSError as error:
-            raise _refused(path, f"cannot be read ({error.strerror})", "give the path of a file that can be") from error
+    except (OSError, ValueError) as error:  # a path with a NUL in it is a ValueError
+        raise _refused(path, f"cannot be read ({error})", "give the path of a file that can be") from error
 
 
 def _tensors(content: bytes, path: str) -> Mapping[str, Tensor]:
