@@ -272,14 +272,13 @@ def bad_files(folder: Path, good: Path) -> dict[str, tuple[Path, str]]:
         "huge": (folder / "huge", "has 2.1 GB, and 1.1 GB are read at most"),
         "folder": (folder / "folder", "is not a file"),
         "nowhere": (folder / "nowhere", "is not there"),
-        "relative": (Path("weights.pth"), "is not an absolute path"),
     }
 
 
 def test_what_is_no_file_of_weights_is_refused_in_one_sentence(
     pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(tmp_path)  # where the evil one would leave a file
     for name, (path, problem) in bad_files(tmp_path, pretrained).items():
         chosen = recipe(init=str(path))
         with initial_weights(0):
@@ -295,6 +294,14 @@ def test_what_is_no_file_of_weights_is_refused_in_one_sentence(
         assert "\n" not in str(error)
         assert all(torch.equal(tensor, before[key]) for key, tensor in model.state_dict().items())
     assert not (tmp_path / "evil").exists()
+
+
+def test_a_relative_path_is_refused_with_what_is_taken_instead() -> None:
+    with pytest.raises(M1Error) as refused:
+        recipe(init="./weights.pth")
+    assert str(refused.value) == (
+        'the setting init="./weights.pth" is not an absolute path: init takes none, torchvision, or an absolute path'
+    )
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from m1train.task.settings import Declaration, setting
 
 NETWORKS = ("resnet18", "mobilenet_v3_small", "efficientnet_b0", "convnext_tiny")
 NO_INIT, TORCHVISION = "none", "torchvision"
-NEEDS = (Need("image", {"fit": "$fit", "size": "$size"}), Need("label"))
+NEEDS = (Need("image", {"background": "$background", "fit": "$fit", "size": "$size"}), Need("label"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,11 +29,15 @@ class PhotosConfig(TrainingConfig):
         "How an image that is not square gets there: its middle, whole with a border, or squeezed.",
         choices=("crop", "pad", "squeeze"),
     )
+    background: str = setting(
+        "white", "The colour beside a padded image, and behind a transparent one: white, black, grey or #rrggbb."
+    )
     network: str = setting("resnet18", "The network, as torchvision calls it.", choices=NETWORKS)
     init: str = setting(
         NO_INIT,
-        "Weights to begin with: none; torchvision's own, downloaded once; "
-        "or the absolute path of a file (safetensors, or a .pth of tensors).",
+        "Weights to begin with: none, torchvision's own (downloaded once), or a file (safetensors or .pth).",
+        choices=(NO_INIT, TORCHVISION),
+        path=True,
     )
     freeze_epochs: int = setting(
         1,
