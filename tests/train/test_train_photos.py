@@ -448,8 +448,11 @@ def test_a_fine_tuning_resumes_exactly_in_both_phases_without_its_file(
 def test_the_checkpoint_of_a_job_is_a_file_to_begin_with(
     tmp_path: Path, images: Path, data_root: Path, pretrained: Path
 ) -> None:
-    first = tuned(tmp_path / "first", images, data_root, pretrained / "weights.pth", epochs=1)
+    first = tuned(tmp_path / "first", images, data_root, pretrained / "weights.pth", epochs=1, size=48, fit="pad")
     first.run()
+    state = read_state((checkpoint_path(first.directory, 3) / STATE_FILE).read_bytes())
+    assert state.job
+    assert state.job.columns[0].shape == [48, 48, 3]
     weights = checkpoint_path(first.directory, 3) / "weights.safetensors"
     records = tuned(tmp_path / "second", images, data_root, weights, epochs=1).run()
     assert ended(records, "succeeded")
