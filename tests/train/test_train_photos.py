@@ -5,8 +5,11 @@ import http.server
 import json
 import os
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +19,8 @@ from m1.checkpoint_state import STATE_FILE, read_state
 from m1.errors import M1Error, Reason
 from m1.jobdir import checkpoint_path, result_path
 from m1.journal import Approximate, CheckpointWritten, Notice
+from m1train.engine.examples import examples, needs_of
+from m1train.engine.rehearsal import rehearse
 from m1train.randomness import Draw, initial_weights
 from m1train.recipe import Moment
 from m1train.recipes.photos import NETWORKS, PhotosConfig
@@ -445,6 +450,17 @@ def test_a_fine_tuning_resumes_exactly_in_both_phases_without_its_file(
     assert json.loads(state.job.facts) == {"init": {"source": str(init), "sha256": sha256}}
 
 
+def assert_predicts(directory: Path, images: Path) -> None:
+    """The job's last checkpoint names a class for an image that it has not seen, without its data or its file."""
+    command = [sys.executable, "-m", "m1train", "use", "--directory", str(directory), "--step", "3", "--use", "predict"]
+    done = subprocess.run(
+        [*command, "--input", str(images / "test/0/9.png")], capture_output=True, text=True, check=False
+    )
+    row = json.loads(done.stdout)["row"]
+    assert row["class"] in {str(digit) for digit in range(10)}
+    assert 0 < row["probability"] <= 1
+
+
 def test_the_checkpoint_of_a_job_is_a_file_to_begin_with(
     tmp_path: Path, images: Path, data_root: Path, pretrained: Path
 ) -> None:
@@ -453,6 +469,7 @@ def test_the_checkpoint_of_a_job_is_a_file_to_begin_with(
     state = read_state((checkpoint_path(first.directory, 3) / STATE_FILE).read_bytes())
     assert state.job
     assert state.job.columns[0].shape == [48, 48, 3]
+    assert_predicts(first.directory, images)
     weights = checkpoint_path(first.directory, 3) / "weights.safetensors"
     records = tuned(tmp_path / "second", images, data_root, weights, epochs=1).run()
     assert ended(records, "succeeded")
@@ -463,3 +480,15 @@ def test_a_job_with_a_bad_file_says_so_before_it_trains(tmp_path: Path, images: 
     left = exited(tuned(tmp_path / "job", images, data_root, tmp_path / "weights.pth").run())
     assert (left.outcome, left.code, left.step) == ("failed", "FILE_NOT_FOUND", 0)
     assert f'the file init="{tmp_path}/weights.pth" is not there' in left.message
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_network_resumes_exactly_from_its_first_step(name: str) -> None:
+    config = resolved(PhotosConfig, {"network": name, "size": 32})
+    rehearse(Photos, config, lambda task: examples(task, needs_of(task), 64), lambda _: nullcontext())
+
+
+def test_a_fine_tuning_resumes_exactly_over_the_end_of_the_frozen_epoch(pretrained: Path) -> None:
+    init = str(pretrained / "weights.pth")
+    config = resolved(PhotosConfig, {"network": "mobilenet_v3_small", "size": 32, "init": init, "freeze_epochs": 1})
+    rehearse(Photos, config, lambda task: examples(task, needs_of(task), 64), lambda _: nullcontext())
