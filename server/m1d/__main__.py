@@ -47,6 +47,7 @@ async def _serve(home_override: str | None, *, foreground: bool) -> None:
 
     os.umask(0o077)
     home = home_from_environment(home_override)
+    os.environ["M1D_HOME"] = str(home.root)  # whatever it starts has the same home
     os.chdir("/")  # whatever directory it was started in can go away
     daemon = Daemon(home)
     configure(home.log, foreground=foreground)

@@ -17,14 +17,20 @@ from m1.installed import installed_recipes
 from m1.jobdir import Spec, recipe_path
 
 from m1train.measurements import declared
-from m1train.recipes import chars, cifar, cifar_fast
+from m1train.recipes import chars, cifar, cifar_fast, photos
 from m1train.task import own_file as own_recipe
 from m1train.task.own_file import OwnFile
 from m1train.task.settings import Declaration, resolved
 
 DECLARATIONS: Mapping[str, Declaration] = {
     declaration.name: declaration
-    for declaration in (cifar.DECLARATION, cifar_fast.DECLARATION, chars.DECLARATION, *declared.DECLARATIONS)
+    for declaration in (
+        cifar.DECLARATION,
+        cifar_fast.DECLARATION,
+        chars.DECLARATION,
+        photos.DECLARATION,
+        *declared.DECLARATIONS,
+    )
 }
 
 

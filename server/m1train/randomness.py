@@ -47,6 +47,7 @@ class Stream(enum.IntEnum):
     CUTOUT = 9
     TEST = 10
     SAMPLE = 11
+    CROP = 12
 
 
 def philox(counter: tuple[U64, U64, U64, U64], key: tuple[int, int]) -> tuple[U64, U64, U64, U64]:

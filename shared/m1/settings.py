@@ -7,6 +7,7 @@ before a job is stored; the training process resolves them again with the same f
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,9 +16,10 @@ from typing import Any, Literal
 from m1.errors import M1Error, Reason, nearest, shortened
 
 Value = int | float | bool | str
-Kind = Literal["int", "float", "bool", "str"]
+# A path names a file on the computer that trains; it may be one of the choices, too, which are words and no files.
+Kind = Literal["int", "float", "bool", "str", "path"]
 _SWITCH = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
-_KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}
+_KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text", "path": "a path"}
 # A JSON number is a double: a larger integer would not come back as it went.
 _LARGEST_INT = 2**53 - 1
 # What a person types for a number. Python's own int() and float() take more: "6_4", " 3", other alphabets' digits.
@@ -43,6 +45,8 @@ class Setting:
         """What is allowed, in words: "from 1 to 4096", "one of a, b"."""
         if self.kind == "bool":
             return "true or false"
+        if self.kind == "path":
+            return ", ".join((*self.choices, "or an absolute path" if self.choices else "an absolute path"))
         if self.choices:
             return f"one of {', '.join(self.choices)}"
         if self.minimum is not None and self.maximum is not None:
@@ -85,6 +89,8 @@ def check(setting: Setting, given: object) -> Value:
     value = convert(setting.kind, given)
     if value is None or not inside(setting, value):
         outside = "is none of its choices" if setting.choices else "is out of bounds"
+        if setting.kind == "path":
+            outside = "is not an absolute path"
         problem = f"is not {_KINDS[setting.kind]}" if value is None else outside
         raise M1Error(
             Reason.INVALID_SETTING,
@@ -103,7 +109,7 @@ def switch(text: str) -> bool | None:
 
 def takes(setting: Setting) -> str:
     """What is allowed, with its kind and its unit: "a whole number (epochs), from 1 to 100"."""
-    if setting.kind == "bool" or setting.choices:
+    if setting.kind in {"bool", "path"} or setting.choices:
         return setting.bounds
     unit = f" ({setting.unit})" if setting.unit else ""
     return f"{_KINDS[setting.kind]}{unit}, {setting.bounds}"
@@ -111,7 +117,7 @@ def takes(setting: Setting) -> str:
 
 def convert(kind: Kind, given: object) -> Value | None:
     """The value in its kind; None when it has no such form. Text is read as a person would write it."""
-    if kind == "str":
+    if kind in {"str", "path"}:
         return given if isinstance(given, str) else None
     if kind == "bool":
         if isinstance(given, str):
@@ -138,8 +144,10 @@ def convert(kind: Kind, given: object) -> Value | None:
 
 def inside(setting: Setting, value: Value) -> bool:
     """Return True if a value of the setting's kind is within its bounds, or one of its choices."""
+    if setting.kind == "path" and os.path.isabs(str(value)):
+        return True
     if isinstance(value, str):
-        return not setting.choices or value in setting.choices
+        return value in setting.choices or not (setting.choices or setting.kind == "path")
     low = setting.minimum is None or value >= setting.minimum
     return low and (setting.maximum is None or value <= setting.maximum)
 

@@ -1,13 +1,15 @@
 """What protobuf refuses, as a sentence that names the field."""
 
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 from m1.errors import ExitCode, M1Error, Reason
 from m1.limits import MOST_RETRIES, PRIORITY
-from m1.v1 import job_pb2, metric_pb2
+from m1.v1 import job_pb2, metric_pb2, recipe_pb2
 from m1ctl import connect
-from m1ctl.sdk.requests import build, build_settings
+from m1ctl.sdk.requests import absolute_paths, build, build_settings
 
 LARGE = 99_999_999_999
 
@@ -55,3 +57,25 @@ def test_a_setting_that_no_message_holds_is_named(value: object) -> None:
 def test_the_sdk_refuses_before_it_asks_a_daemon() -> None:
     with connect("/tmp/m1-no-such-home") as m1, pytest.raises(M1Error, match="priority="):
         m1.submit("cifar", priority=LARGE)
+
+
+def test_a_relative_path_is_made_absolute_where_the_recipe_takes_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "w.pth").touch()
+    (tmp_path / "none").touch()
+    asked: list[str] = []
+
+    def declared() -> list[recipe_pb2.Setting]:
+        asked.append("asked")
+        init = recipe_pb2.Setting(name="init", kind="path", choices=["none"])
+        return [init, recipe_pb2.Setting(name="prompt", kind="str")]
+
+    for value in ("w.pth", "./w.pth", f"../{tmp_path.name}/w.pth", str(tmp_path / "w.pth")):
+        assert absolute_paths({"init": value, "lr": "1"}, declared) == {"init": str(tmp_path / "w.pth"), "lr": "1"}
+    assert absolute_paths({"init": "~/new"}, declared)["init"] == os.path.expanduser("~/new")
+    assert absolute_paths({"init": "none", "prompt": "./w.pth"}, declared) == {"init": "none", "prompt": "./w.pth"}
+    asked.clear()
+    assert absolute_paths({"init": "torchvision", "lr": "0.1"}, declared) == {"init": "torchvision", "lr": "0.1"}
+    assert asked == []

@@ -82,7 +82,7 @@ def submit(
     """
     from m1.v1 import job_pb2
 
-    from m1ctl.sdk.requests import recipe_named
+    from m1ctl.sdk.requests import absolute_paths, recipe_named
     from m1ctl.views.dataset import PrepareView
 
     check_not_empty("--name", name, "omit it to get a generated name")
@@ -103,6 +103,7 @@ def submit(
     wanted_profile = parse_profile(parse_pairs("--profile", profile or ()))
     with session_of(context).connect() as client:
         source = data_source(client, data) if data is not None else ""
+        given = absolute_paths(given, lambda: client.recipe(wanted).settings)
         with PrepareView(source or recipe) as view:
             job = client.submit(
                 wanted,

@@ -6,7 +6,7 @@ protobuf itself says "Value out of range: 99999999999" and leaves the field to b
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from google.protobuf.descriptor import FieldDescriptor
@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct
 from m1.errors import M1Error, Reason
 from m1.limits import MOST_PAGE, MOST_POINTS, MOST_RETRIES, PRIORITY, RECIPE_FILE_BYTES
-from m1.v1 import job_pb2
+from m1.v1 import job_pb2, recipe_pb2
 
 M = TypeVar("M", bound=Message)
 
@@ -128,6 +128,31 @@ def recipe_named(recipe: str) -> str | job_pb2.RecipeFile:
 def name_or_file(recipe: str | job_pb2.RecipeFile) -> dict[str, Any]:
     """Return the field of a message that takes a recipe."""
     return {"recipe_file" if isinstance(recipe, job_pb2.RecipeFile) else "recipe": recipe}
+
+
+def absolute_paths(settings: Mapping[str, str], declared: Callable[[], Iterable[recipe_pb2.Setting]]) -> dict[str, str]:
+    """The settings, with those that are paths made absolute, from here: the daemon works elsewhere.
+
+    Args:
+        settings: As they were typed.
+        declared: Asks for the recipe's settings; not called where nothing looks like a path (has a separator, begins
+            with "~", or names what exists here).
+    """
+    relative = {name for name, value in settings.items() if _is_relative(value)}
+    if not relative:
+        return dict(settings)
+    choices = {setting.name: setting.choices for setting in declared() if setting.kind == "path"}
+    return {
+        name: os.path.abspath(os.path.expanduser(value))
+        if name in relative and name in choices and value not in choices[name]
+        else value
+        for name, value in settings.items()
+    }
+
+
+def _is_relative(value: str) -> bool:
+    looks_so = os.sep in value or value.startswith("~") or os.path.exists(value)
+    return looks_so and not os.path.isabs(value)
 
 
 def _refused(field: str, value: object, way_out: str) -> M1Error:

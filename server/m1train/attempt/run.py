@@ -9,9 +9,10 @@ import json
 import logging
 import os
 import signal
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from m1.checkpoint_state import Origin, State
 from m1.errors import M1Error, Reason
@@ -26,6 +27,10 @@ from m1train.engine.position import Position
 from m1train.job.control import Control, StopRequested
 from m1train.job.journal import Journal
 from m1train.task.settings import Declaration
+
+if TYPE_CHECKING:
+    from m1train.job.results import Results
+    from m1train.task.recipe import Text
 
 log = logging.getLogger(__name__)
 
@@ -133,6 +138,8 @@ def _train(
     writer = CheckpointWriter(directory, journal, config.keep_checkpoints, headline(task.metrics), resumed)
     origin = _origin(spec, config, info)
     results = Results(directory, journal)
+    if state is None:
+        _say_notes(task.notes, results, journal)
     context = Context(fingerprint, approximate, origin, control, journal, writer, results)
     try:
         Loop(training, material, batches, position, context).run()
@@ -190,6 +197,14 @@ def _origin(spec: Spec, config: Any, info: Any) -> Origin:
     facts = json.dumps(info.facts, ensure_ascii=False) if info.facts else ""
     columns = list(info.columns.values())
     return Origin(spec.job_id, spec.recipe, spec.data, asdict(config), asdict(spec.profile), columns, facts)
+
+
+def _say_notes(notes: Sequence[Text], results: Results, journal: Journal) -> None:
+    """Say what there is to say of a new model; it stands among the results as well."""
+    for note in notes:
+        log.info("%s", note.text)
+        journal.append(Notice("info", note.text))
+    results.store(notes, 0)
 
 
 def _warn(journal: Journal, message: str) -> None:

@@ -233,6 +233,11 @@ class Task(Generic[EngineConfigT]):
 
     def __init__(self, config: EngineConfigT) -> None:
         self.config = config
+        self.notes: list[Text] = []
+        """What there is to say of a new model (what it took of a file): each becomes a result, and its text a notice.
+
+        Filled by `network` and `fit_network`; read once, before the first step.
+        """
 
     # Data
 

@@ -15,7 +15,7 @@ from m1.metrics import LOSS, Metric
 from m1.settings import Kind, Setting, Value, resolve
 
 KINDS: dict[type, Kind] = {int: "int", float: "float", bool: "bool", str: "str"}
-_SETTING, _NEUTRAL = "setting", "neutral"
+_SETTING, _NEUTRAL, _PATH = "setting", "neutral", "path"
 
 
 def setting(
@@ -27,8 +27,11 @@ def setting(
     choices: tuple[str, ...] = (),
     unit: str = "",
     neutral: bool = False,
+    path: bool = False,
 ) -> Any:
     """A config field with its declaration.
+
+    `path`: it is the absolute path of a file, or one of the choices; `m1ctl` makes a relative one absolute.
 
     `neutral`: at its default, a training is what it was before there was this setting, so that a checkpoint that does
     not know it goes on exactly.
@@ -41,7 +44,7 @@ def setting(
         "unit": unit,
         "summary": summary,
     }
-    return field(default=default, metadata={_SETTING: declaration, _NEUTRAL: neutral})
+    return field(default=default, metadata={_SETTING: declaration, _NEUTRAL: neutral, _PATH: path})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,7 +194,7 @@ def declared(config: type[Config]) -> list[Setting]:
     """The settings of a config class, in the order of its fields."""
     kinds = get_type_hints(config)
     return [
-        Setting(name=f.name, kind=KINDS[kinds[f.name]], **f.metadata[_SETTING])
+        Setting(name=f.name, kind="path" if f.metadata.get(_PATH) else KINDS[kinds[f.name]], **f.metadata[_SETTING])
         for f in fields(config)
         if _SETTING in f.metadata
     ]
