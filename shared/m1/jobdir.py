@@ -75,6 +75,8 @@ class Profile:
     fused: bool = True
     prefetch: int = 0
     """Batches prepared ahead, in a thread; does not decide the bits."""
+    optimizer_dtype: str = "bfloat16"
+    """The number format of an optimizer's matrix products (Muon): "bfloat16", or "float32" where it is emulated."""
     origin: str = ""
     """Where it comes from, in words; decides nothing."""
 
