@@ -1,10 +1,12 @@
-"""The training process's command line. `describe` of our own and `prepare` import no torch.
+"""The training process's command line. `describe` of our own and `prepare` import no torch, `plan` only to
+measure.
 
 python -m m1train describe
 python -m m1train describe --file FILE [--class NAME] [--settings FILE] | --installed NAME
 python -m m1train prepare --data-root DIR --source NAME_OR_PATH [--name NAME] [--needs JSON]
 python -m m1train run JOBDIR [--attempt N]
 python -m m1train use --directory JOBDIR --step N --use NAME [--options FILE] [--input PATH ...]
+python -m m1train plan --recipe NAME [--settings FILE] [--profile FILE] [--samples N [--tested N]]
 python -m m1train cifar --data digits --epochs 1 [--set lr=0.01 ...] [--out DIR]
 """
 
@@ -46,6 +48,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     use.add_argument("--use", required=True, help="as the recipe calls it: predict, sample")
     use.add_argument("--options", default="", help="a JSON file of the use's options")
     use.add_argument("--input", action="append", default=[], help="a file")
+    plan = commands.add_parser("plan", help="choose settings by this machine's speed; prints one line of JSON")
+    plan.add_argument("--recipe", required=True)
+    plan.add_argument("--settings", default="", help="a JSON file of the job's settings")
+    plan.add_argument("--profile", default="", help="a JSON file of the job's profile")
+    plan.add_argument("--samples", type=int, help="how many its data have to train on; left out: not known")
+    plan.add_argument("--tested", type=int, help="how many its data have to test on; left out: no test split")
     for declaration in DECLARATIONS.values():
         if declaration.measures:  # its findings are the daemon's to keep
             continue
@@ -79,6 +87,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from m1train.commands.use import use_model
 
             return use_model(chosen.directory, chosen.step, chosen.use, chosen.options, chosen.input)
+        if chosen.command == "plan":
+            from m1train.commands.plan import plan_settings
+            from m1train.task.planning import Counts
+
+            counts = Counts(chosen.samples, chosen.tested)
+            return plan_settings(chosen.recipe, chosen.settings, chosen.profile, counts)
         from m1train.commands.alone import train_alone
 
         settings = dict(pair.partition("=")[::2] for pair in chosen.set)
