@@ -17,7 +17,7 @@ from m1.errors import ExitCode, M1Error, Reason
 from m1.jobdir import Profile
 from m1.typed import parsed, record
 
-from m1train.catalogue import declaration
+from m1train.catalogue import declaration, load
 from m1train.task.planning import Counts, Pace, Planned
 from m1train.task.settings import Declaration, resolved
 
@@ -66,4 +66,4 @@ def _pace(declared: Declaration, profile: str) -> Pace:
     except ValueError as error:
         message = f'"{profile}" holds no profile ({error})'
         raise M1Error(Reason.INVALID_ARGUMENT, message, field="profile", value=profile) from error
-    return MeasuredPace(declared, device.set_up(chosen))
+    return MeasuredPace(lambda config: load(declared, asdict(config)), device.set_up(chosen))

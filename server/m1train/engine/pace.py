@@ -10,7 +10,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from dataclasses import asdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ import numpy as np
 from m1.checkpoint_state import State
 from m1.jobdir import checkpoints_path
 
-from m1train import catalogue
 from m1train.checkpoints import files
 from m1train.checkpoints.snapshot import Snapshot
 from m1train.engine.batches import Batches, raw_batch
@@ -29,7 +28,6 @@ from m1train.engine.steps import Steps
 from m1train.engine.training import Training
 from m1train.task.planning import StepTime
 from m1train.task.recipe import AnyTask, Samples
-from m1train.task.settings import Declaration
 
 # A median of at least three, of steps that take a second together; of slow ones two must do.
 _LEAST_STEPS, _ENOUGH_STEPS, _MOST_STEPS = 2, 3, 9
@@ -44,8 +42,9 @@ _FEW = 32
 class MeasuredPace:
     """This machine's pace with a profile. See m1train.task.planning.Pace, which it is."""
 
-    def __init__(self, declared: Declaration, device: Device) -> None:
-        self._declared = declared
+    def __init__(self, make: Callable[[Any], AnyTask], device: Device) -> None:
+        """`make` makes the task of some settings."""
+        self._make = make
         self._device = device
         self._began = time.perf_counter()
 
@@ -94,7 +93,7 @@ class MeasuredPace:
             return time.perf_counter() - began
 
     def _assembled(self, config: Any) -> tuple[Training, Samples]:
-        task: AnyTask = catalogue.load(self._declared, asdict(config))
+        task = self._make(config)
         n = min(_MOST_SAMPLES, max(task.config.batch_size, task.evaluation_batch_size))
         self._info, samples = examples(task, needs_of(task), n)
         rows = raw_batch(samples, np.arange(min(n, task.fit_samples)), None) if task.fit_samples else None
