@@ -1,10 +1,12 @@
-"""The training process's command line. `describe` of our own and `prepare` import no torch.
+"""The training process's command line. `describe` of our own and `prepare` import no torch, `plan` only to
+measure.
 
 python -m m1train describe
 python -m m1train describe --file FILE [--class NAME] [--settings FILE] | --installed NAME
 python -m m1train prepare --data-root DIR --source NAME_OR_PATH [--name NAME] [--needs JSON]
 python -m m1train run JOBDIR [--attempt N]
 python -m m1train use --directory JOBDIR --step N --use NAME [--options FILE] [--data-root DIR] [--input PATH ...]
+python -m m1train plan --recipe NAME [--settings FILE] [--profile FILE] [--samples N [--tested N]]
 python -m m1train cifar --data digits --epochs 1 [--set lr=0.01 ...] [--out DIR]
 """
 
@@ -47,6 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     use.add_argument("--options", default="", help="a JSON file of the use's options")
     use.add_argument("--data-root", default="", help="the cache of data sets, where the home was moved")
     use.add_argument("--input", action="append", default=[], help="a file")
+    plan = commands.add_parser("plan", help="choose settings by this machine's speed; prints one line of JSON")
+    plan.add_argument("--recipe", required=True)
+    plan.add_argument("--settings", default="", help="a JSON file of the job's settings")
+    plan.add_argument("--profile", default="", help="a JSON file of the job's profile")
+    plan.add_argument("--samples", type=int, help="how many its data have to train on; left out: not known")
+    plan.add_argument("--tested", type=int, help="how many its data have to test on; left out: no test split")
     for declaration in DECLARATIONS.values():
         if declaration.measures:  # its findings are the daemon's to keep
             continue
@@ -81,6 +89,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             asked = (chosen.directory, chosen.step, chosen.use, chosen.options, chosen.input)
             return use_model(*asked, chosen.data_root)
+        if chosen.command == "plan":
+            from m1train.commands.plan import plan_settings
+            from m1train.task.planning import Counts
+
+            counts = Counts(chosen.samples, chosen.tested)
+            return plan_settings(chosen.recipe, chosen.settings, chosen.profile, counts)
         from m1train.commands.alone import train_alone
 
         settings = dict(pair.partition("=")[::2] for pair in chosen.set)

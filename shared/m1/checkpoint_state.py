@@ -60,6 +60,8 @@ class State:
     """None in a checkpoint that was written before this was kept."""
     validated_step: int | None = None
     """The step of the last validation that has been recorded; None: that of `validated_epochs`."""
+    took_s: float = 0.0
+    """Seconds that the training has taken up to here, holds not counted; what was lost and done again counts once."""
 
 
 def read_state(content: bytes) -> State:

@@ -190,6 +190,7 @@ def _place(position: Position, state: State, steps_per_epoch: int) -> None:
     position.step = state.step
     position.validated_step = min(validated, state.step)
     position.validation = state.validation
+    position.took_s = state.took_s
     position.saved = (state.step, position.validated_step)
 
 

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from m1.datasets import check_source
 from m1.errors import ExitCode, M1Error, Reason
-from m1.jobdir import Profile, Spec, has_spec, lock_path, spec_path, write_spec
+from m1.jobdir import Profile, Spec, has_spec, lock_path, read_spec, spec_path, write_spec
 from m1.journal import Exited, Metrics, journal_path, read_journal
 from m1.paths import home_from_environment
+from m1.processor import this_one_has_bfloat16
 from m1.settings import resolve
 
 from m1train.catalogue import declaration
@@ -38,7 +39,7 @@ def train_alone(
     if os.sep in data or os.path.exists(data):
         data = os.path.abspath(data)
     check_source(home.data, data, [need.with_settings(values) for need in known.needs])
-    profile = Profile(threads=threads or _default_threads(), dtype=dtype)
+    profile = Profile(threads=threads or _default_threads(), dtype=dtype, optimizer_dtype=_optimizer_dtype(out))
     try:
         make_private(home.data)
         path = _own_directory(out) if out else Path(tempfile.mkdtemp(prefix=f"m1train-{recipe}-"))
@@ -96,6 +97,18 @@ def _train_in(path: Path, spec: Spec) -> Exited:
         return attempt_at(path, spec, None)
     finally:
         os.close(lock)
+
+
+def _optimizer_dtype(out: str | None) -> str:
+    """What the run that is gone on with has; else what the processor has instructions for."""
+    try:
+        return read_spec(Path(out)).profile.optimizer_dtype if out else _best_dtype()
+    except (OSError, ValueError):
+        return _best_dtype()
+
+
+def _best_dtype() -> str:
+    return "bfloat16" if this_one_has_bfloat16() else "float32"
 
 
 def _default_threads() -> int:

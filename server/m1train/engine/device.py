@@ -25,6 +25,7 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 # Keeps small gradients out of float16's subnormal numbers (Micikevicius et al. 2018). A constant, so that no state of
 # it must be saved; a gradient that overflows by it stops the training as any other that is not finite.
 _FLOAT16_LOSS_SCALE = 1024.0
+_PRODUCT_DTYPES = ("bfloat16", "float32")
 _SWITCHES = ("compile", "nnpack", "fused")
 _MEMORY_FORMATS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
 
@@ -46,12 +47,18 @@ class Device:
         return moved
 
     def prepare_optimizer(self, optimizer: Optimizer) -> Optimizer:
-        """Note the optimizer's first rates, and have it use one kernel for its whole step, as the profile says."""
+        """Note the optimizer's first rates, and have it compute as the profile says.
+
+        What an optimizer can be told stands in its groups: "fused", as torch's own have it, for one kernel that makes
+        the whole step; "product_dtype" for the number format of matrix products, where it makes any.
+        """
         # One that is made with a state (Adagrad) has put it where the kernel that it was made for wants it.
         settled = bool(optimizer.state) and self.device.type != "cpu"
         for group in optimizer.param_groups:
             if not settled and "fused" in group and group["fused"] is not False:
                 group["fused"] = self.profile.fused or None
+            if "product_dtype" in group:
+                group["product_dtype"] = _DTYPES[self.profile.optimizer_dtype]
             group["initial_lr"] = group["lr"]
         return optimizer
 
@@ -107,6 +114,7 @@ def place(profile: Profile) -> Device:
         M1Error: INVALID_ARGUMENT for a word that is unknown, UNSUPPORTED for a device that is not there.
     """
     _check("dtype", profile.dtype, list(_DTYPES))
+    _check("optimizer_dtype", profile.optimizer_dtype, list(_PRODUCT_DTYPES))
     _check("memory_format", profile.memory_format, list(_MEMORY_FORMATS))
     _check("device", profile.device, ["cpu", "mps", "cuda"])
     there = devices()
@@ -161,6 +169,7 @@ def fingerprint(profile: Profile) -> dict[str, str | int]:
         **{key: name for key, name in named.items() if name},
         # Where they are as they always were, they are not named: checkpoints of earlier versions don't know them.
         **{name: int(getattr(profile, name)) for name in _SWITCHES if getattr(profile, name) != getattr(Profile, name)},
+        **({"optimizer_dtype": profile.optimizer_dtype} if profile.optimizer_dtype != Profile.optimizer_dtype else {}),
     }
 
 

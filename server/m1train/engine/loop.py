@@ -37,7 +37,7 @@ from m1train.job.control import Control
 from m1train.job.journal import Journal
 from m1train.job.obey import obey
 from m1train.job.results import Results
-from m1train.task.recipe import DataInfo, Samples, Split
+from m1train.task.recipe import DataInfo, Samples, Split, Table
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ class Loop:
         context: Context,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`clock` is what the age of the last checkpoint is counted by; nothing that is trained depends on it."""
+        """`clock` counts how old the last checkpoint is, and what all takes; nothing that is trained depends on it."""
         self.context = context
         self._training = training
         self._material = material
@@ -108,6 +108,7 @@ class Loop:
         """
         rhythm = self._rhythm
         self.context.journal.append(Plan(self._position.step, self._epoch(), rhythm.total_steps, rhythm.epochs))
+        self._since_s = self._clock()
         self._steps = Steps(self._training, self._batches)
         try:
             self._go_on()
@@ -168,6 +169,9 @@ class Loop:
         measured = self._evaluate("test", self._material.test, self._material.tested)
         reach("before.tested")
         self._record(measured)
+        promised_s = self._training.task.promised_s
+        if promised_s:
+            self.context.results.store([_promise(promised_s, self._took_s())], self._position.step)
         self._position.tested = True
 
     def _evaluate(self, split: Split, samples: Samples, indices: NDArray[np.int64]) -> dict[str, float]:
@@ -185,6 +189,10 @@ class Loop:
         log.info("step %d: %s of %d samples (%.1f s)", step, words, len(indices), time.perf_counter() - began)
         return measured
 
+    def _took_s(self) -> float:
+        """What the training has taken, in all attempts, holds not counted."""
+        return self._position.took_s + self._clock() - self._since_s
+
     def _record(self, values: Mapping[str, float], *, of_step: bool = False) -> None:
         self.context.journal.append(Metrics(self._position.step, self._epoch(), dict(values), of_step))
 
@@ -201,6 +209,7 @@ class Loop:
             time=time.time(),
             approximate=context.approximate,
             job=context.origin,
+            took_s=self._took_s(),
         )
         if context.writer.has(position.step):
             context.writer.announce(state, position.request)
@@ -211,7 +220,9 @@ class Loop:
         position.saved_at_s = self._clock()
 
     def _obey(self) -> None:
-        obey(self.context.control, self.context.journal, self._position.step, self._serve)
+        before_s = self._clock()
+        if obey(self.context.control, self.context.journal, self._position.step, self._serve):
+            self._since_s += self._clock() - before_s
 
     def _serve(self, desired: Desired) -> None:
         """Have a checkpoint written that is asked for, and wait for the one that a yield needs."""
@@ -221,3 +232,10 @@ class Loop:
             self._checkpoint()
         if desired.want is Want.YIELD:
             self.context.writer.wait_for(self._position.step)
+
+
+def _promise(promised_s: float, took_s: float) -> Table:
+    """The result that says how good a promise was."""
+    columns, row = ("promised", "took", "ratio"), (promised_s, round(took_s, 1), round(took_s / promised_s, 3))
+    title = "The time that was promised, and what it took from the first step to the end of the test."
+    return Table("budget", title, columns, [row], units={"promised": "s", "took": "s"})

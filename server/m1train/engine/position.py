@@ -48,6 +48,8 @@ class Position:
     """The step of the last checkpoint, and of the last validation that was in it."""
     saved_at_s: float = 0.0
     """When the last checkpoint was copied, or the training began, by the loop's clock."""
+    took_s: float = 0.0
+    """What the training had taken, holds not counted, when this attempt began."""
     tested: bool = False
 
 

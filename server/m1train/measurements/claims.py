@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from m1.columns import Column
 from m1.journal import Finding
+from m1.processor import this_one_has_bfloat16
 from m1.trials import Estimate, median_interval, paired_ratio
 from torch import Tensor, nn
 
@@ -25,7 +26,7 @@ from m1train.engine.training import Training
 from m1train.measurements import plain
 from m1train.measurements.context import MeasurementContext
 from m1train.measurements.declared import ClaimsConfig
-from m1train.measurements.work import triad, triad_array_bytes
+from m1train.measurements.work import matmul, triad, triad_array_bytes
 from m1train.randomness import Draw, initial_weights
 from m1train.recipes.cifar import CifarConfig
 from m1train.recipes.cifar.network import Cifar
@@ -290,6 +291,14 @@ def _dtype(trials: Trials) -> list[Finding]:
     return rows
 
 
+def _bfloat16(trials: Trials) -> list[Finding]:
+    title = "bfloat16 over float32, a matrix product on the CPU"
+    short, long = matmul(torch.bfloat16), matmul(torch.float32)
+    fast, slow = trials.pairs(short.call, long.call)
+    has = "has instructions for it" if this_one_has_bfloat16() else "has no instructions for it, and emulates them"
+    return [_faster("bfloat16", title, slow, fast, f"{short.note}; this processor {has}")]
+
+
 def _memory_format(trials: Trials) -> list[Finding]:
     key, title = "memory_format", "channels_last over contiguous"
     if trials.context.profile.device == "mps":
@@ -442,6 +451,7 @@ RULES = (
     Rule("persistent", "persistent workers: no figure", _persistent),
     Rule("pinned", "pinned memory: no figure", _pinned),
     Rule("dtype", "fp16 or bf16 against fp32: no figure", _dtype),
+    Rule("bfloat16", "bf16 on a CPU without it: no figure", _bfloat16),
     Rule("memory_format", "channels_last: no figure", _memory_format),
     Rule("gpu", "the CPU before the GPU under 100M parameters", _gpu),
     Rule("small", "a small operation, launch and compute: no figure", _small),

@@ -8,7 +8,7 @@ from m1train.task.settings import Config, Declaration, setting
 
 WORKS = ("matmul", "mlp", "mixture", "fft", "memory")
 CLAIMS = (
-    *("threads", "torchscript", "workers", "persistent", "pinned", "dtype", "memory_format"),
+    *("threads", "torchscript", "workers", "persistent", "pinned", "dtype", "bfloat16", "memory_format"),
     *("gpu", "small", "accumulation", "bandwidth"),
 )
 

@@ -315,6 +315,11 @@ class Task(Generic[EngineConfigT]):
         """Give the learning rates' factor: (1 + cos(pi epoch / epochs)) / 2 (Loshchilov and Hutter 2017)."""
         return (1 + math.cos(math.pi * at.epoch / at.epochs)) / 2
 
+    @property
+    def promised_s(self) -> float:
+        """What the whole training was promised to take, by its planner (m1train.task.planning); 0: nothing was."""
+        return float(getattr(self.config, "promised_s", 0.0))
+
     def set_rates(self, optimizer: Optimizer, at: Moment) -> None:
         """Set the rates of a step; a pure function of the moment. The first group's `lr` is what is recorded."""
         for group in optimizer.param_groups:

@@ -169,6 +169,9 @@ class Declaration:
     reads_data: bool = False
     """It reads its data itself."""
     uses: tuple[Use, ...] = ()
+    planner: str = ""
+    """What chooses settings by this machine's speed when a job is submitted, as "module:function", torch-free; see
+    m1train.task.planning. Empty: nothing is chosen."""
     identity: str = ""
     """What a checkpoint remembers it by, where its name does not say all: "Mine@<SHA-256 of the file>"."""
 
@@ -185,6 +188,7 @@ class Declaration:
             "metrics": [metric.to_json() for metric in self.metrics],
             "sample_unit": self.sample_unit,
             "reads_data": self.reads_data,
+            "plans": bool(self.planner),
             "uses": [use.to_json() for use in self.uses],
             "settings": [setting.to_json() for setting in declared(self.config)],
         }

@@ -5,18 +5,16 @@ What is known to be wrong on a device is not offered. What could be asked for an
 
 from __future__ import annotations
 
-import ctypes
 import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
 from m1.jobdir import Profile
-from m1.processor import has_bfloat16
+from m1.processor import this_one_has_bfloat16
 
 from m1train.engine.device import devices
 
@@ -62,7 +60,7 @@ def read_machine(profile: Profile) -> Machine:
     physical = min(logical, psutil.cpu_count(logical=False) or logical)
     counts = {logical, physical, max(1, profile.threads // 2)}
     nnpack = torch.backends.nnpack.is_available()  # type: ignore[no-untyped-call]
-    return Machine(devices(), _has_bfloat16(), sorted(counts), nnpack)
+    return Machine(devices(), this_one_has_bfloat16(), sorted(counts), nnpack)
 
 
 def choices(field: str, now: Profile, machine: Machine) -> list[Choice]:
@@ -102,15 +100,3 @@ def _changed(now: Profile, field: str, value: object) -> Profile:
     if value == "mps":
         changes["memory_format"] = "contiguous"
     return replace(now, **changes)
-
-
-def _has_bfloat16() -> bool:
-    if sys.platform == "darwin":
-        found, size = ctypes.c_int(0), ctypes.c_size_t(ctypes.sizeof(ctypes.c_int))
-        name = b"hw.optional.arm.FEAT_BF16"
-        result = ctypes.CDLL(None).sysctlbyname(name, ctypes.byref(found), ctypes.byref(size), None, ctypes.c_size_t(0))
-        return result == 0 and found.value == 1
-    try:
-        return has_bfloat16(Path("/proc/cpuinfo").read_text(errors="replace"))
-    except OSError:
-        return False

@@ -1,38 +1,16 @@
-"""The `cifar-fast` recipe as data: its config, budgets and declaration. The network is in cifar_fast_network.py."""
+"""The `cifar-fast` recipe as data: its config and declaration. Its plans are in plans.py, its network in network.py."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from m1.columns import IMAGES_OF_32
 
+from m1train.recipes.cifar_fast.plans import BUDGETS, FULL
 from m1train.task.classifier.settings import METRICS, PREDICT, TrainingConfig
 from m1train.task.settings import Declaration, setting
 
-
-@dataclass(frozen=True)
-class Budget:
-    """What is trained in a budget of time."""
-
-    sizes: tuple[int, ...]
-    """The images' side in each epoch, in pixels; there are as many epochs. The last is that of an evaluation, too.
-
-    Of one more than a multiple of 8 no row is lost: the whitening takes one, and the rest is halved three times.
-    """
-    widths: tuple[int, int, int]
-    """The channels of the three groups."""
-    lr: float
-    """Muon's learning rate at its highest: the longer the training, the lower."""
-
-
-# docs/benchmarks.md has how they were chosen, what they reach, and how long they take on which machine.
-BUDGETS: Mapping[str, Budget] = {
-    "1min": Budget((17, 17), (64, 128, 256), 0.24),
-    "2min": Budget((17, 21, 25), (64, 128, 256), 0.24),
-    "5min": Budget((17, 17, 17, 25, 25, 32, 32), (64, 128, 256), 0.12),
-    "full": Budget((17, 17, 21, 21, 25, 25, 32, 32, 32, 32, 32, 32), (64, 256, 256), 0.12),
-}
+__all__ = ["BUDGETS", "DECLARATION", "CifarFastConfig"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +18,21 @@ class CifarFastConfig(TrainingConfig):
     """The methods of the field's speed records for CIFAR-10."""
 
     budget: str = setting(
-        "full",
-        "About how long it takes on two cores with bf16: sets the epochs, the images' sizes, the channels and the lr.",
-        choices=tuple(BUDGETS),
+        FULL,
+        "How long it may take on this machine: 90s, 2min, 1h30m; a submit chooses the sizes, widths, epochs and lr "
+        f'that fit. "{FULL}": the longest plan that was measured, whatever it takes.',
+    )
+    sizes: str = setting(
+        "",
+        "The images' sides in pixels, spread over the epochs: 17,21,25; empty: chosen by the budget.",
+        unit="pixels",
+        neutral=True,
+    )
+    widths: str = setting(
+        "",
+        "The channels of the three groups: 64,128,256; empty: chosen by the budget.",
+        unit="channels",
+        neutral=True,
     )
     epochs: int = setting(
         0,
@@ -79,6 +69,14 @@ class CifarFastConfig(TrainingConfig):
         minimum=1,
         maximum=6,
     )
+    promised_s: float = setting(
+        0.0,
+        "What the plan was promised to take when it was chosen; a result says what it took. With 0 nothing was.",
+        minimum=0,
+        maximum=31_536_000,
+        unit="s",
+        neutral=True,
+    )
 
 
 DECLARATION = Declaration(
@@ -91,5 +89,6 @@ DECLARATION = Declaration(
     sample_unit="images",
     uses=(PREDICT,),
     implementation="m1train.recipes.cifar_fast.network:CifarFast",
+    planner="m1train.recipes.cifar_fast.plans:plan",
     bfloat16=True,
 )

@@ -1,5 +1,9 @@
 """Muon: momentum whose matrices are made orthogonal before they are added; Nesterov SGD for what is no filter.
 
+The matrix products are made in bfloat16, as Jordan has it, or in float32 where the processor only emulates bfloat16:
+their result is rounded to the parameter's own format, and three turns in either bring the singular values to the same
+range. A group's `product_dtype` says which; the engine sets it by the profile.
+
 Jordan and others: "Muon: an optimizer for hidden layers in neural networks", 2024. All that it remembers is one tensor
 a parameter, of the parameter's shape.
 """
@@ -19,9 +23,9 @@ _A, _B, _C = 3.4445, -4.7750, 2.0315
 _TURNS = 3
 
 
-def orthogonalised(matrix: Tensor) -> Tensor:
-    """Newton-Schulz: the matrix [M, N] with its singular values brought to about 0.7 to 1.2, in bfloat16 inside."""
-    x = matrix.to(torch.bfloat16)
+def orthogonalised(matrix: Tensor, dtype: torch.dtype = torch.bfloat16) -> Tensor:
+    """Newton-Schulz: the matrix [M, N] with its singular values brought to about 0.7 to 1.2, in `dtype` inside."""
+    x = matrix.to(dtype)
     x = x / (x.norm() + 1e-7)
     tall = x.shape[0] > x.shape[1]
     if tall:
@@ -37,7 +41,8 @@ class Muon(Optimizer):
     """A group with `orthogonal` holds filters; before each step their norm is made the root of their number."""
 
     def __init__(self, groups: Iterable[dict[str, Any]]) -> None:
-        super().__init__(groups, {"lr": 0.0, "momentum": 0.0, "weight_decay": 0.0, "orthogonal": False})
+        options = {"lr": 0.0, "momentum": 0.0, "weight_decay": 0.0, "orthogonal": False}
+        super().__init__(groups, {**options, "product_dtype": torch.bfloat16})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -57,5 +62,5 @@ class Muon(Optimizer):
         update = gradient.add(momentum, alpha=group["momentum"])
         if group["orthogonal"]:
             parameter.mul_(math.sqrt(len(parameter)) / parameter.norm())
-            update = orthogonalised(update.reshape(len(update), -1)).view(update.shape)
+            update = orthogonalised(update.reshape(len(update), -1), group["product_dtype"]).view(update.shape)
         parameter.add_(update, alpha=-group["lr"])

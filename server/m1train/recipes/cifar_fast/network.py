@@ -22,8 +22,9 @@ from torch.optim import Optimizer
 
 from m1train.randomness import Draw
 from m1train.recipe import MEAN, STD, Classifier, Moment
-from m1train.recipes.cifar_fast import BUDGETS, CifarFastConfig
+from m1train.recipes.cifar_fast import CifarFastConfig
 from m1train.recipes.cifar_fast.muon import Muon
+from m1train.recipes.cifar_fast.plans import settled
 from m1train.task.classifier.augment import alternately_flipped, as_floats, cropped, drawn_shifts, mirrored, normalised
 
 _SIDE = 32
@@ -63,7 +64,7 @@ class _Group(nn.Module):
 class CifarFastNetwork(nn.Module):
     """[B, 3, S, S] of any side S from 16 on to [B, n_classes] logits."""
 
-    def __init__(self, n_classes: int, widths: tuple[int, int, int]) -> None:
+    def __init__(self, n_classes: int, widths: tuple[int, ...]) -> None:
         super().__init__()
         self.register_buffer("whitening", torch.zeros(24, 3, 2, 2))
         self.groups = nn.Sequential(*(_Group(a, b) for a, b in itertools.pairwise((24, *widths))))
@@ -100,13 +101,12 @@ class CifarFast(Classifier[CifarFastConfig]):
     """The recipe, as m1train.recipe declares it."""
 
     def __init__(self, config: CifarFastConfig) -> None:
-        self._budget = BUDGETS[config.budget]
-        epochs, lr = config.epochs or len(self._budget.sizes), config.lr or self._budget.lr
-        super().__init__(replace(config, epochs=epochs, lr=lr))
+        self._plan = settled(config)
+        super().__init__(replace(config, epochs=self._plan.length, lr=self._plan.lr))
 
     def model(self, n_classes: int) -> nn.Module:
         """A new network; `initialise` sets its whitening."""
-        return CifarFastNetwork(n_classes, self._budget.widths)
+        return CifarFastNetwork(n_classes, self._plan.widths)
 
     def initialise(self, model: nn.Module, images: Tensor) -> None:
         """Whiten the patches of these images."""
@@ -134,11 +134,7 @@ class CifarFast(Classifier[CifarFastConfig]):
     def training_inputs(self, images: Tensor, draw: Draw) -> Tensor:
         """Moved, flipped every other epoch, normalised, and as large as the epoch has it."""
         moved = cropped(images, self.config.shift, drawn_shifts(draw, self.config.shift))
-        return _resized(self.evaluation_inputs(mirrored(moved, alternately_flipped(draw))), self._size(draw.epoch))
-
-    def _size(self, epoch: int) -> int:
-        sizes = self._budget.sizes
-        return sizes[epoch * len(sizes) // self.config.epochs]
+        return _resized(self.evaluation_inputs(mirrored(moved, alternately_flipped(draw))), self._plan.side(draw.epoch))
 
     def evaluation_inputs(self, images: Tensor) -> Tensor:
         """Normalised: [B, 3, 32, 32]."""
@@ -146,7 +142,7 @@ class CifarFast(Classifier[CifarFastConfig]):
 
     def evaluation_logits(self, model: nn.Module, inputs: Tensor) -> Tensor:
         """The weighted mean over the views."""
-        size, views = self._budget.sizes[-1], list(itertools.islice(_views(inputs), self.config.views))
+        size, views = self._plan.sizes[-1], list(itertools.islice(_views(inputs), self.config.views))
         total = math.fsum(weight for weight, _ in views)
         logits = [model(_resized(view, size)).float() * (weight / total) for weight, view in views]
         return torch.stack(logits).sum(0)
