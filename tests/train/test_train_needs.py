@@ -49,10 +49,10 @@ def test_a_cache_of_0_1_0_opens_as_columns(tmp_path: Path) -> None:
 
 def test_one_source_is_in_the_cache_once_for_each_need(root: Path, own_images: Path) -> None:
     small, large = read(root, own_images), read(root, own_images, needs=images_of(48, "crop"))
-    assert small.train.images.shape == (30, 32, 32, 3)
-    assert large.train.images.shape == (30, 48, 48, 3)
+    assert small.splits["train"]["image"].shape == (30, 32, 32, 3)
+    assert large.splits["train"]["image"].shape == (30, 48, 48, 3)
     assert small.content_sha256 != large.content_sha256
-    assert np.array_equal(small.train.labels, large.train.labels)
+    assert np.array_equal(small.splits["train"]["label"], large.splits["train"]["label"])
     assert read(root, own_images).content_sha256 == small.content_sha256, "neither is read in place of the other"
     assert [dict(d.needs[0].options)["size"] for d in cached_datasets(root)] == ["32", "48"]
     manifest = read_manifest(prepare(root, str(own_images), silent, needs=images_of(48, "crop")))
@@ -64,9 +64,9 @@ def test_an_imported_name_is_read_again_for_another_need_as_long_as_its_source_i
     root: Path, own_images: Path
 ) -> None:
     read(root, own_images, "mine")
-    assert read(root, "mine", needs=images_of(40)).train.images.shape[1] == 40
+    assert read(root, "mine", needs=images_of(40)).splits["train"]["image"].shape[1] == 40
     shutil.rmtree(own_images)
-    assert read(root, "mine", needs=images_of(40)).train.images.shape[1] == 40
+    assert read(root, "mine", needs=images_of(40)).splits["train"]["image"].shape[1] == 40
     with pytest.raises(M1Error) as raised:
         read(root, "mine", needs=images_of(64))
     assert raised.value.reason is Reason.DATASET_NOT_FOUND
@@ -179,7 +179,7 @@ def test_what_is_cached_for_these_needs_is_good_and_for_others_is_not(root: Path
 
 def test_digits_are_drawn_at_the_size_that_is_asked_for(root: Path) -> None:
     dataset = read(root, "digits", needs=images_of(16))
-    assert dataset.train.images.shape == (1442, 16, 16, 3)
+    assert dataset.splits["train"]["image"].shape == (1442, 16, 16, 3)
     assert dataset.content_sha256 != DIGITS[1]
     assert next(Digits().samples(silent)).pixels.shape == (32, 32, 3)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from m1.journal import Notice, Phase
 
 from m1train.data.cache import open_dataset
 from m1train.data.prepare import prepare
+from m1train.data.progress import throttled
 from m1train.engine.examples import needs_of
 from m1train.engine.loop import Material
 from m1train.job.control import Control
@@ -29,8 +30,6 @@ from m1train.task.recipe import AnyTask, DataInfo, Samples
 from m1train.task.settings import Declaration
 
 log = logging.getLogger(__name__)
-
-_PROGRESS_INTERVAL_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -102,22 +101,6 @@ def _from_cache(
     test = dataset.splits.get("test")
     test_samples = task.samples(test, info) if test is not None else None
     return Opened(info, task.samples(train, info), test_samples, dataset.content_sha256)
-
-
-def throttled(
-    say: Callable[[str, int, int], None], heed: Callable[[], None] = lambda: None
-) -> Callable[[str, int, int], None]:
-    """Make a progress that says the first, the last, and about ten a second in between; `heed` is called each time."""
-    last = [-1.0]
-
-    def progress(phase: str, done: int, total: int) -> None:
-        now = time.monotonic()
-        if now - last[0] >= _PROGRESS_INTERVAL_S or done == total:
-            last[0] = now
-            say(phase, done, total)
-            heed()
-
-    return progress
 
 
 def split_up(task: AnyTask, opened: Opened, source: str, journal: Journal) -> Material:

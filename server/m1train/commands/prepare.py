@@ -31,9 +31,9 @@ def prepare_data(data_root: str, source: str, name: str, needs: str = "") -> int
         return ExitCode.ERROR
 
     try:
-        from m1train.attempt.data import throttled
         from m1train.data.cache import read_manifest
         from m1train.data.prepare import prepare
+        from m1train.data.progress import throttled
 
         wanted = needs_from_json(json.loads(needs)) if needs else IMAGES_OF_32
         manifest = read_manifest(prepare(Path(data_root), source, throttled(progress), name, wanted))
