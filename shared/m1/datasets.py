@@ -83,16 +83,6 @@ class CachedDataset:
         return self.name, key_of_needs(self.needs)
 
     @property
-    def train_images(self) -> int:
-        """Rows of "train"."""
-        return self.rows["train"]
-
-    @property
-    def test_images(self) -> int:
-        """Rows of "test"; 0 where there is none."""
-        return self.rows.get("test", 0)
-
-    @property
     def classes(self) -> Sequence[str]:
         """The names of the label's classes; none where there is no label."""
         return next((column.classes for column in self.columns if column.kind == "label"), ())

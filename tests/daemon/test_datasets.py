@@ -9,7 +9,7 @@ from harness import RunningDaemon
 from m1.datasets import dataset_directories
 from m1.errors import ExitCode, M1Error, Reason
 from m1.paths import Home
-from m1.v1 import job_pb2
+from m1.v1 import dataset_pb2, job_pb2
 from PIL import Image
 
 
@@ -49,3 +49,68 @@ def test_a_data_set_that_a_job_wants_is_not_deleted(daemon: RunningDaemon) -> No
     daemon.client.cancel(job.id)
     assert daemon.client.wait(job).state == job_pb2.JOB_STATE_CANCELLED
     assert daemon.client.delete_dataset("few") > 0
+
+
+def prepared(daemon: RunningDaemon, source: str, name: str = "", **settings: object) -> dataset_pb2.Dataset:
+    """Read a data set as it is set, by the contract alone."""
+    request = dataset_pb2.PrepareDatasetRequest(source=source, name=name)
+    request.settings.update(settings)
+    *_, last = daemon.client.connection.stream(daemon.client._datasets.PrepareDataset, request)
+    found: dataset_pb2.Dataset = last.dataset
+    return found
+
+
+def test_a_data_set_is_read_as_it_is_set_and_listed_once_for_each_size(daemon: RunningDaemon, tmp_path: Path) -> None:
+    source = str(images(tmp_path / "shades", 10))
+    (tmp_path / "shades" / "train" / "dark" / ".more.jpg.icloud").touch()
+    small = prepared(daemon, source, "shades")
+    large = prepared(daemon, source, "shades", size=48, fit="pad", background="black")
+    assert dict(small.rows) == dict(large.rows) == {"train": 2, "test": 2}
+    assert [(column.name, column.kind, list(column.shape)) for column in large.columns] == [
+        ("image", "image", [48, 48, 3]),
+        ("label", "label", []),
+    ]
+    assert dict(large.columns[0].options) == {"background": "#000000", "fit": "pad", "size": "48"}
+    assert (list(large.columns[1].classes), large.columns[1].class_count) == (["dark", "light"], 2)
+    assert list(large.notes) == ["1 picture is not downloaded from iCloud"]
+    listed = [dataset for dataset in daemon.client.datasets() if dataset.name == "shades"]
+    assert [dataset.columns[0].options["size"] for dataset in listed] == ["32", "48"]
+    assert daemon.client.delete_dataset("shades") > 0
+    assert not [dataset for dataset in daemon.client.datasets() if dataset.name == "shades"]
+
+
+def test_a_text_is_read_as_text(daemon: RunningDaemon, tmp_path: Path) -> None:
+    (tmp_path / "book.txt").write_text("a line of a book\n" * 20)
+    book = prepared(daemon, str(tmp_path / "book.txt"), "book")
+    assert [(column.name, column.kind, column.options["encoding"]) for column in book.columns] == [
+        ("text", "text", "utf-8")
+    ]
+    assert dict(book.rows) == {"train": 1, "test": 1}
+    with pytest.raises(M1Error, match="the setting size is of images") as refused:
+        prepared(daemon, str(tmp_path / "book.txt"), "book", size=64)
+    assert refused.value.field == "settings.size"
+
+
+@pytest.mark.parametrize(
+    ("settings", "field"),
+    [
+        ({"size": 4}, "settings.size"),
+        ({"size": "huge"}, "settings.size"),
+        ({"size": float("nan")}, "settings.size"),
+        ({"fit": "stretch"}, "settings.fit"),
+        ({"background": "mauve"}, "settings.background"),
+        ({"siez": 64}, "settings.siez"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_refused_by_its_field(
+    daemon: RunningDaemon, tmp_path: Path, settings: dict[str, object], field: str
+) -> None:
+    with pytest.raises(M1Error) as refused:
+        prepared(daemon, str(images(tmp_path / "shades", 10)), **settings)
+    assert (refused.value.reason, refused.value.field) == (Reason.INVALID_SETTING, field)
+
+
+def test_a_table_is_called_so_and_refused(daemon: RunningDaemon, tmp_path: Path) -> None:
+    (tmp_path / "houses.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(M1Error, match="is a table of vectors of numbers"):
+        prepared(daemon, str(tmp_path / "houses.csv"), "houses")

@@ -101,7 +101,7 @@ def test_an_archive_of_cifar10_is_imported_by_its_form(
     monkeypatch.setattr(cifar10, "TRAIN_IMAGES", 100)
     monkeypatch.setattr(cifar10, "TEST_IMAGES", 20)
     dataset = read(root, archive, name="cifar10")
-    assert (dataset.manifest.train_images, dataset.manifest.test_images) == (100, 20)
+    assert (dataset.manifest.rows["train"], dataset.manifest.rows["test"]) == (100, 20)
     assert read(root, "cifar10").content_sha256 == dataset.content_sha256
     first = np.random.default_rng(0).integers(0, 256, (20, 3072), dtype=np.uint8)[0].reshape(3, 32, 32)
     assert np.array_equal(dataset.splits["train"]["image"][0], first.transpose(1, 2, 0))

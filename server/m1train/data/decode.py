@@ -7,14 +7,14 @@ import io
 import os
 import struct
 import threading
+import warnings
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from m1.columns import Need
@@ -65,11 +65,6 @@ _OTHER_COPIES = 3
 _PROGRESSIVE_BYTES = 6
 # HEIC's major brands, where every ISO media file has its own.
 _HEIC = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
-
-Phase = Literal["download", "read"]
-# Called with the phase, what is done and what there is in all (0 when that is not known): bytes of a download, images
-# of reading. May raise, to interrupt.
-Progress = Callable[[Phase, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -137,6 +132,8 @@ def check_size(size_bytes: int, where: object) -> None:
 @cache
 def _formats() -> tuple[str, ...]:
     PngImagePlugin.MAX_TEXT_CHUNK = _MAX_PNG_TEXT_BYTES
+    # Pillow refuses from 179 million pixels, and warns from half of that; what is in between is decoded alone.
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     Image.init()
     return tuple(name for name in _FORMATS if name in Image.OPEN)  # AVIF and others can be left out of a Pillow
 

@@ -13,8 +13,9 @@ import numpy as np
 from m1.columns import IMAGES_OF_32, Column, Need, normalised
 
 from m1train.data.columns import SPLITS, Digest, Stored, declaration, file_of, rows_of, write_array
-from m1train.data.decode import Progress, Sample, bad_data
+from m1train.data.decode import Sample, bad_data
 from m1train.data.fit import Fit
+from m1train.data.progress import Progress
 from m1train.data.sources.layout import LAYOUT, counted, resolved_splits
 
 

@@ -13,8 +13,9 @@ from m1.limits import NAME
 
 from m1train.data.cache import build, newest, read_manifest, version
 from m1train.data.columns import Stored
-from m1train.data.decode import Progress, bad_data
+from m1train.data.decode import bad_data
 from m1train.data.images import ImageSource, store_images
+from m1train.data.progress import Progress
 from m1train.data.scratch import make_private, remove_abandoned
 from m1train.data.sources.archive import Archive
 from m1train.data.sources.cifar10 import Cifar10, check_shape

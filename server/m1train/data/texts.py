@@ -16,7 +16,8 @@ import numpy as np
 from m1.columns import Column
 
 from m1train.data.columns import COPY_BYTES, SPLITS, Digest, Stored, declaration, file_of, write_array
-from m1train.data.decode import Progress, bad_data
+from m1train.data.decode import bad_data
+from m1train.data.progress import Progress
 from m1train.data.sources.text import Document, Texts
 
 _TEXT = Column("text", "text", "uint8", options={"encoding": "utf-8"})

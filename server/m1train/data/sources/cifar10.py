@@ -21,8 +21,9 @@ from m1.durable import out_of_space
 from m1.errors import M1Error, Reason
 from PIL import Image
 
-from m1train.data.decode import SQUEEZED_TO_32, Progress, Sample, bad_data
+from m1train.data.decode import SQUEEZED_TO_32, Sample, bad_data
 from m1train.data.fit import Fit
+from m1train.data.progress import Progress
 from m1train.data.scratch import scratch_directory
 from m1train.data.sources.tar import READ_ERRORS, TarHeaderError, open_tar
 
@@ -120,11 +121,12 @@ def check_shape(dataset: CachedDataset) -> None:
     Raises:
         M1Error: BAD_DATA.
     """
-    if (len(dataset.classes), dataset.train_images, dataset.test_images) != (CLASSES, TRAIN_IMAGES, TEST_IMAGES):
+    train, test = dataset.rows["train"], dataset.rows.get("test", 0)
+    if (len(dataset.classes), train, test) != (CLASSES, TRAIN_IMAGES, TEST_IMAGES):
         raise bad_data(
             dataset.source,
-            f"is not CIFAR-10: it has {len(dataset.classes)} classes, {dataset.train_images:,} training and "
-            f"{dataset.test_images:,} test images, and not {CLASSES}, {TRAIN_IMAGES:,} and {TEST_IMAGES:,}",
+            f"is not CIFAR-10: it has {len(dataset.classes)} classes, {train:,} training and "
+            f"{test:,} test images, and not {CLASSES}, {TRAIN_IMAGES:,} and {TEST_IMAGES:,}",
             "choose another name",
         )
 

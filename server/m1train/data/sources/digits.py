@@ -12,8 +12,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from PIL import Image
 
-from m1train.data.decode import SQUEEZED_TO_32, Progress, Sample
+from m1train.data.decode import SQUEEZED_TO_32, Sample
 from m1train.data.fit import Fit
+from m1train.data.progress import Progress
 
 _GREYS = 16
 

@@ -13,13 +13,13 @@ from m1.datasets import is_litter
 from m1train.data.decode import (
     SQUEEZED_TO_32,
     ImageFile,
-    Progress,
     Sample,
     bad_data,
     check_size,
     decoded,
 )
 from m1train.data.fit import Fit
+from m1train.data.progress import Progress
 from m1train.data.sources.layout import (
     LAYOUT,
     class_of,
