@@ -22,11 +22,12 @@ PROTOS = $(wildcard proto/m1/v1/*.proto)
 generate = $(PROTO_VENV)/bin/python -m grpc_tools.protoc -I proto \
 	--python_out=$(1) --pyi_out=$(1) --grpc_python_out=$(1) $(PROTOS)
 
-.PHONY: help run test storm lint proto docs clean
+.PHONY: help run test check storm lint proto docs clean
 
 help:
 	@echo 'make run     install into .venv, start the daemon, train on handwritten digits and watch it'
 	@echo 'make test    run all tests; some: make test ARGS="tests/machine -x"'
+	@echo 'make check   lint, and the tests that start neither a daemon nor a training process'
 	@echo 'make storm   random verbs and SIGKILLs against real training: make storm N=200 SEED=7 (N kills)'
 	@echo 'make lint    style, types, the contract, the generated stubs, docs/cli.md'
 	@echo 'make proto   generate shared/m1/v1 from proto/ again'
@@ -39,6 +40,9 @@ run: $(VENV)/.for-run
 
 test: $(VENV)/.for-test
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+check: lint
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -m "not process" $(ARGS)
 
 # N: how many kills; SEED: which storm. What was drawn is printed with how to repeat it.
 N ?= 200

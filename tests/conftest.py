@@ -17,6 +17,26 @@ from m1.v1 import job_pb2
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+# Who takes one of these, or stands in one of these files, starts another process.
+PROCESS_FIXTURES = {
+    *("data_cache", "daemon", "quiet_daemon", "held_daemon", "old"),
+    *("job", "undisturbed", "supervised", "home"),
+}
+PROCESS_FILES = {
+    *("test_storm", "test_sweep", "test_home", "test_life", "test_supervised"),
+    *("test_command_line", "test_measurements", "test_train_own_recipe", "test_train_examples"),
+    *("test_train_process", "test_train_resume", "test_train_failpoints", "test_train_foreign"),
+    *("test_train_chars_job", "test_train_photos_job"),
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if fixtures & PROCESS_FIXTURES or item.path.stem in PROCESS_FILES:
+            item.add_marker(pytest.mark.process)
+
+
 @pytest.fixture(scope="session")
 def data_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two data sets, read once for all tests of a worker: "digits", and "few", which is 160 of them.
