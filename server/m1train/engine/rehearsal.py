@@ -162,6 +162,9 @@ class _Rehearsal:
         metrics = {key: float(value) for key, value in evaluation.metrics().items()}
         for key in ("loss", headline(task.metrics).key):
             _check("evaluation", key in metrics, f'measures no "{key}"')
+        known = {"loss", *(metric.key for metric in task.metrics)}
+        for key in metrics:
+            _check("evaluation", key in known, f'measures "{key}", which is none of its declared metrics')
         return hashlib.sha256(json.dumps(metrics).encode() + b"".join(results)).digest()
 
 
