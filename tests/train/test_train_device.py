@@ -57,9 +57,7 @@ def test_batches_are_brought_to_the_device_by_the_training_s_thread_alone() -> N
     profile = Profile(prefetch=1)
     at = Watched(torch.device("cpu"), torch.float32, torch.channels_last, profile)
     label = Column("label", "label", "int64", classes=("cat", "dog"))
-    training = Training.assemble(
-        Cifar(CifarConfig(batch_size=4, epochs=1)), at, DataInfo({"label": label}), None
-    )
+    training = Training.assemble(Cifar(CifarConfig(batch_size=4, epochs=1)), at, DataInfo({"label": label}), None)
     samples = Rows({"image": np.zeros((8, 32, 32, 3), np.uint8), "label": np.arange(8, dtype=np.int64) % 2})
     steps = Steps(training, Batches(samples, np.arange(8), 4, 0))
     try:
