@@ -21,7 +21,7 @@ from m1train.engine.training import Training
 from m1train.job.control import Control
 from m1train.job.journal import Journal
 from m1train.measurements.context import MeasurementContext
-from m1train.recipe import Recipe
+from m1train.recipe import Classifier
 from m1train.task.classifier.settings import TrainingConfig
 from m1train.task.recipe import DataInfo, Rows
 from m1train.tuning.tuning import Tuning

@@ -20,7 +20,7 @@ from m1train.job.control import Control
 from m1train.job.journal import Journal
 from m1train.measurements.context import MeasurementContext
 from m1train.randomness import Draw
-from m1train.recipe import Recipe
+from m1train.recipe import Classifier
 from m1train.task.classifier.settings import TrainingConfig
 from m1train.tuning import tuning
 from m1train.tuning.choices import FIELDS

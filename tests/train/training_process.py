@@ -50,7 +50,7 @@ class Job:
             recipe=recipe,
             data=data,
             data_root=str(data_root),
-            settings=values,  # type: ignore[arg-type]
+            settings=values
             profile=Profile(threads=threads),
         )
         write_spec(directory, spec)
@@ -64,7 +64,15 @@ class Job:
         sha256 = hashlib.sha256(recipe.encode()).hexdigest()
         name = re.findall(r"^class (\w+)\((?:Task|Classifier)", recipe, re.MULTILINE)[0]
         file = RecipeFile("mine.py", name, sha256)
-        spec = Spec(directory.name, name, str(data), str(data_root), settings, Profile(), recipe_file=file)
+        spec = Spec(
+            job_id=directory.name,
+            recipe=name,
+            data=str(data),
+            data_root=str(data_root),
+            settings=settings,
+            profile=Profile(),
+            recipe_file=file,
+        )
         write_spec(directory, spec)
         return cls(directory)
 
