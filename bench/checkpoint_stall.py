@@ -27,11 +27,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from m1.checkpoint_state import State
 from m1.jobdir import Profile, checkpoints_path
 from m1.journal import JournalWriter, journal_path
+from m1.metrics import LOSS
 from m1d.machine.topology import default_threads, read_topology
 from m1train import catalogue as recipes
-from m1train.checkpoints.files import State
 from m1train.checkpoints.snapshot import Snapshot
 from m1train.checkpoints.writer import CheckpointWriter
 from m1train.engine.device import set_up
@@ -88,7 +89,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         checkpoints_path(directory).mkdir()
-        writer = CheckpointWriter(directory, Journal(JournalWriter(journal_path(directory, 1))), 1, None)
+        writer = CheckpointWriter(directory, Journal(JournalWriter(journal_path(directory, 1))), 1, LOSS, None)
         for number in range(1, chosen.checkpoints + 1):
             steps = [step() for _ in range(chosen.plain)]
             plain = statistics.median(steps)

@@ -89,7 +89,7 @@ class RunningDaemon:
         return (self.home / "m1d.log").read_text()
 
     def end(self) -> None:
-        """StopRequested nothing behind: neither the daemon nor a training process."""
+        """Leave nothing behind: neither the daemon nor a training process."""
         self.client.close()
         if self.process and self.process.poll() is None:
             self.kill()

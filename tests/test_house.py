@@ -6,7 +6,8 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,101 @@ def words_of_code(tree: ast.Module) -> Iterator[tuple[ast.expr, str]]:
             yield node, node.id.replace("_", " ")
         elif isinstance(node, ast.Attribute):
             yield node, node.attr.replace("_", " ")
+
+
+# A folder is a floor. What stands at a package's own top (its face, its landmarks) is a floor of one file each.
+FLOORS = ("m1train", "m1d", "m1ctl")
+# Today's ways up, without which no circle is left. Only ever fewer.
+WAYS_UP = {
+    "m1train": {("task", "engine"), ("data/sources", "data")},
+    "m1d": {("store", "events")},
+    "m1ctl": set[tuple[str, str]](),
+}
+MOST_FILES = 12
+# Folders with more: how many they have today. Only ever fewer.
+CROWDED = {"server/m1d/verbs": 13, "client/m1ctl/commands": 13, "client/m1ctl/views": 13}
+
+
+def floors(package: str) -> dict[str, str]:
+    """The floor of each module of a package."""
+    root, found = ROOT / FOLDERS[package], dict[str, str]()
+    for path in sources(package):
+        within = path.relative_to(root)
+        name = ".".join((package, *within.with_suffix("").parts)).removesuffix(".__init__")
+        folder = within.parent.as_posix()
+        found[name] = folder if folder != "." else within.name
+    return found
+
+
+def imported_modules(path: Path, known: Collection[str]) -> Iterator[tuple[str, int]]:
+    """Every module of the package itself that a file imports, with the line; what is for types only is left out."""
+    tree = ast.parse(path.read_text())
+    for_types = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and dotted(node.test).rpartition(".")[2] == "TYPE_CHECKING"
+        for statement in node.body
+        for inner in ast.walk(statement)
+    }
+    for node in ast.walk(tree):
+        if id(node) in for_types:
+            continue
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names if alias.name in known)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            yield from ((name, node.lineno) for name in names & set(known) or {node.module} & set(known))
+
+
+def ways_down(package: str) -> dict[str, dict[str, str]]:
+    """From each floor to each other one that it imports, with a place where it does."""
+    of, ways = floors(package), dict[str, dict[str, str]]()
+    for path, floor in zip(sources(package), of.values(), strict=True):
+        for module, line in imported_modules(path, of):
+            if of[module] != floor:
+                ways.setdefault(floor, {}).setdefault(of[module], where(path, line))
+    return ways
+
+
+def below(floor: str, ways: dict[str, dict[str, str]]) -> set[str]:
+    """All floors that one comes to from a floor."""
+    found, ahead = set[str](), [floor]
+    while ahead:
+        new = set(ways.get(ahead.pop(), {})) - found
+        found |= new
+        ahead += new
+    return found
+
+
+def circles(ways: dict[str, dict[str, str]]) -> dict[tuple[str, str], str]:
+    """Every way from one floor to another from which one comes back, with a place of it."""
+    return {
+        (floor, other): place
+        for floor, others in ways.items()
+        for other, place in others.items()
+        if floor in below(other, ways)
+    }
+
+
+@pytest.mark.parametrize("package", FLOORS)
+def test_floors_import_downwards_only(package: str) -> None:
+    ways = ways_down(package)
+    gone = WAYS_UP[package] - set(circles(ways))
+    assert not gone, "there is no such way up any more: take it out of the list"
+    for floor, other in WAYS_UP[package]:
+        del ways[floor][other]
+    assert circles(ways) == {}
+
+
+def test_a_circle_would_be_seen() -> None:
+    ways = {"a": {"b": "a.py:1"}, "b": {"c": "b.py:2"}, "c": {"a": "c.py:3"}, "d": {"a": "d.py:4"}}
+    assert set(circles(ways)) == {("a", "b"), ("b", "c"), ("c", "a")}
+
+
+def test_a_folder_is_seen_at_a_glance() -> None:
+    files = Counter(path.parent for package in FLOORS for path in sources(package))
+    crowded = {str(folder.relative_to(ROOT)): n for folder, n in files.items() if n > MOST_FILES}
+    assert crowded == CROWDED
 
 
 # Imports every module of a package, then says which of the forbidden ones came with it from anywhere.

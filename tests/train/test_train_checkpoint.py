@@ -12,6 +12,7 @@ import pytest
 import torch
 from m1 import durable
 from m1.checkpoint_state import Best, Origin, State
+from m1.columns import Column
 from m1.jobdir import checkpoint_path, checkpoints_path
 from m1train.checkpoints import files as checkpoint
 from m1train.checkpoints.files import BadCheckpointError, kept
@@ -20,7 +21,8 @@ from m1train.checkpoints.tensor_file import write_tensors
 from m1train.engine.position import Action, Position, Rhythm, at_risk, due
 from safetensors.torch import save
 
-ORIGIN = Origin("j1", "cifar", "digits", {"lr": 0.001, "seed": 3}, {"threads": 4}, [])
+LABEL = Column("label", "label", "int64", [], {}, ["cat", "dog"])
+ORIGIN = Origin("j1", "cifar", "digits", {"lr": 0.001, "seed": 3}, {"threads": 4}, [LABEL], '{"mean": 0.5}')
 STATE = State(
     7, 1, 1, {"val/accuracy": 0.5}, Best(5, 0.5), {"torch": "2", "threads": 4}, 12.5, ["threads was 1, is 4"], ORIGIN
 )
@@ -119,9 +121,15 @@ def test_where_the_system_has_a_full_sync_it_is_asked_for(tmp_path: Path, monkey
 
 def test_a_checkpoint_of_the_version_before_is_read(path: Path) -> None:
     state = json.loads((path / "state.json").read_text())
-    del state["approximate"], state["job"]
+    del state["approximate"], state["job"], state["validated_step"]
     resealed(path, "state.json", json.dumps(state | {"request": 3}).encode())
-    assert checkpoint.read(path).checkpoint.state == replace(STATE, approximate=(), job=None)
+    assert checkpoint.read(path).checkpoint.state == replace(STATE, approximate=(), job=None, validated_step=None)
+
+
+def test_the_best_checkpoint_of_the_version_before_is_known_by_its_accuracy(path: Path) -> None:
+    state = json.loads((path / "state.json").read_text())
+    resealed(path, "state.json", json.dumps(state | {"best": {"step": 5, "accuracy": 0.75}}).encode())
+    assert checkpoint.read(path).checkpoint.state.best == Best(5, 0.75)
 
 
 def test_a_file_of_tensors_is_what_the_library_would_have_written(tmp_path: Path) -> None:
@@ -220,6 +228,7 @@ def test_what_is_pickled_is_refused_and_not_run(path: Path, tmp_path: Path) -> N
         {"fingerprint": None},
         {"approximate": "no"},
         {"job": []},
+        {"job": {"id": 1}},
     ],
 )
 def test_a_state_of_wrong_types_is_refused(path: Path, change: dict[str, object]) -> None:
@@ -292,9 +301,8 @@ def test_a_training_goes_on_from_a_snapshot_bit_for_bit() -> None:
 
 
 def test_what_is_due_follows_from_where_the_training_stands() -> None:
-    def at(step: int, validated: int, saved: tuple[int, int] = (-1, -1), **options: bool) -> Action:
-        position = Position(step=step, validated_step=validated, saved=saved, tested=options.get("tested", False))
-        return due(position, Rhythm(5, 4, validate_every_steps=5, checkpoint_every_epochs=2))
+    def at(step: int, validated: int, saved: tuple[int, int] = (-1, -1), *, tested: bool = False) -> Action:
+        return due(Position(step, validated, saved=saved, tested=tested), Rhythm(5, 4, 5, 2))
 
     assert at(0, 0) is Action.TRAIN
     assert at(4, 0) is Action.TRAIN
@@ -309,21 +317,40 @@ def test_what_is_due_follows_from_where_the_training_stands() -> None:
     assert at(20, 20, saved=(20, 20), tested=True) is Action.FINISH
 
 
-def test_a_rhythm_in_steps_does_not_wait_for_an_epoch() -> None:
-    rhythm = Rhythm(100, 1, validate_every_steps=30, checkpoint_every_steps=40)
+def walked(rhythm: Rhythm) -> list[tuple[Action, int]]:
+    """All that a training does but its steps, and after which of them."""
+    position, done = Position(), list[tuple[Action, int]]()
+    while (action := due(position, rhythm)) is not Action.FINISH:
+        if action is Action.TRAIN:
+            position.step += 1
+            continue
+        done.append((action, position.step))
+        position.tested = action is Action.TEST
+        if action is Action.VALIDATE:
+            position.validated_step = position.step
+        if action is Action.CHECKPOINT:
+            position.saved = (position.step, position.validated_step)
+    return done
 
-    def at(step: int, validated: int, saved: tuple[int, int] = (-1, -1)) -> Action:
-        return due(Position(step=step, validated_step=validated, saved=saved), rhythm)
 
-    assert at(29, 0) is Action.TRAIN
-    assert at(30, 0) is Action.VALIDATE
-    assert at(30, 30) is Action.TRAIN
-    assert at(40, 30) is Action.CHECKPOINT
-    assert at(40, 30, saved=(40, 30)) is Action.TRAIN
-    assert at(95, 60) is Action.VALIDATE, "one that was missed is made up for"
-    assert at(100, 90) is Action.VALIDATE, "the end is validated, wherever it falls"
-    assert at(100, 100) is Action.CHECKPOINT
-    assert due(Position(step=60), Rhythm(100, 1, validate_every_steps=0)) is Action.TRAIN, "nothing is held out"
+def test_validations_and_checkpoints_go_by_steps_whatever_an_epoch_has() -> None:
+    done = walked(Rhythm(steps_per_epoch=5, epochs=2, validate_every_steps=4, checkpoint_every_steps=3))
+    assert [step for action, step in done if action is Action.VALIDATE] == [4, 8, 10]
+    assert [step for action, step in done if action is Action.CHECKPOINT] == [3, 6, 9, 10]
+    assert done[-3:] == [(Action.VALIDATE, 10), (Action.CHECKPOINT, 10), (Action.TEST, 10)]
+
+
+def test_a_validation_after_more_steps_than_there_are_is_made_at_the_end() -> None:
+    assert walked(Rhythm(5, 2, 1000)) == [(Action.VALIDATE, 10), (Action.CHECKPOINT, 10), (Action.TEST, 10)]
+
+
+def test_nothing_that_is_held_out_is_never_validated_and_the_end_has_its_checkpoint() -> None:
+    assert walked(Rhythm(5, 2, 0)) == [(Action.CHECKPOINT, 10), (Action.TEST, 10)]
+
+
+def test_checkpoints_by_epochs_and_by_steps_are_made_once_where_they_meet() -> None:
+    done = walked(Rhythm(6, 2, 0, checkpoint_every_epochs=1, checkpoint_every_steps=4))
+    assert [step for action, step in done if action is Action.CHECKPOINT] == [4, 6, 8, 12]
 
 
 def test_a_checkpoint_is_due_when_more_than_the_allowed_time_is_at_risk() -> None:

@@ -56,10 +56,10 @@ class Watched(Device):
 def test_batches_are_brought_to_the_device_by_the_training_s_thread_alone() -> None:
     profile = Profile(prefetch=1)
     at = Watched(torch.device("cpu"), torch.float32, torch.channels_last, profile)
-    label = Column("label", "label", "int64", classes=("a", "b"))
+    label = Column("label", "label", "int64", classes=("cat", "dog"))
     training = Training.assemble(Cifar(CifarConfig(batch_size=4, epochs=1)), at, DataInfo({"label": label}), None)
-    rows = Rows({"image": np.zeros((8, 32, 32, 3), np.uint8), "label": np.arange(8, dtype=np.int64) % 2})
-    steps = Steps(training, Batches(rows, np.arange(8), 4, 0))
+    samples = Rows({"image": np.zeros((8, 32, 32, 3), np.uint8), "label": np.arange(8, dtype=np.int64) % 2})
+    steps = Steps(training, Batches(samples, np.arange(8), 4, 0))
     try:
         for step in range(2):
             steps.train(step)
@@ -72,12 +72,18 @@ def test_images_that_are_laid_out_keep_their_layout_on_the_device() -> None:
     at = elsewhere()
     batch = at.laid_out(Batch({"image": torch.zeros(2, 3, 8, 8), "label": torch.zeros(2, dtype=torch.int64)}))
     ready = batch["image"]
-    assert ready.device.type == "cpu"
-    assert ready.is_contiguous(memory_format=torch.channels_last)
+    assert (ready.device.type, ready.stride()) == ("cpu", (192, 1, 24, 3))
     assert at.laid_out(batch)["image"] is ready, "a second time it costs nothing"
     moved = at.to_device(batch)
     assert (moved["image"].device.type, moved["image"].stride()) == ("meta", ready.stride())
     assert moved["label"].device.type == "meta"
+
+
+def test_what_no_convolution_takes_is_laid_out_as_it_is() -> None:
+    tokens, mask = torch.zeros(2, 9, dtype=torch.int64), torch.zeros(2, 8, 8, 3, dtype=torch.uint8)
+    ready = elsewhere().laid_out(Batch({"tokens": tokens, "mask": mask}))
+    assert ready["tokens"] is tokens
+    assert ready["mask"] is mask
 
 
 def test_only_an_optimizer_that_has_no_state_yet_is_fused_on_a_gpu() -> None:
@@ -173,6 +179,8 @@ def test_a_resume_on_a_gpu_is_called_approximate_with_the_reason() -> None:
 
 FAULTS = """
 import resource, torch
+from m1.checkpoint_state import State
+from m1.columns import Column
 from m1.jobdir import Profile
 from m1train.engine.device import set_up
 

@@ -44,7 +44,8 @@ HELD_UP = """
 import sys, threading, time
 from pathlib import Path
 from m1.journal import Metrics, journal_path, read_journal
-from m1train.checkpoints import files as checkpoint, commands
+from m1train.checkpoints import files as checkpoint
+from m1train.commands.run import run_directory
 
 write, journal = checkpoint.write, journal_path(Path(sys.argv[1]), 1)
 
@@ -61,7 +62,7 @@ def held_up(directory, state, *tensors):
     return write(directory, state, *tensors)
 
 checkpoint.write = held_up
-sys.exit(commands.run_directory(sys.argv[1], 1))
+sys.exit(run_directory(sys.argv[1], 1))
 """
 
 

@@ -21,7 +21,7 @@ from m1train.engine.training import Training
 from m1train.job.control import Control
 from m1train.job.journal import Journal
 from m1train.measurements.context import MeasurementContext
-from m1train.recipe import Recipe
+from m1train.recipe import Classifier
 from m1train.task.classifier.settings import TrainingConfig
 from m1train.task.recipe import DataInfo, Rows
 from m1train.tuning.tuning import Tuning
@@ -33,7 +33,7 @@ INFO = DataInfo({"label": Column("label", "label", "int64", classes=tuple("01234
 WEIGHTS = (3072 + 1) * 10 * 4
 
 
-class Linear(Recipe[TrainingConfig]):
+class Linear(Classifier[TrainingConfig]):
     def model(self, n_classes: int) -> nn.Module:
         return nn.Sequential(nn.Flatten(), nn.Linear(3072, n_classes))
 
@@ -59,8 +59,8 @@ def test_what_a_step_needs_is_what_the_backward_pass_keeps_and_the_gradients_and
     # The linear layer keeps its input; the loss a probability for each class, and the label.
     assert 3072 * 4 <= per_image / memory._PEAK <= 3072 * 4 + 256
     assert fixed == 3 * WEIGHTS
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    assert all(parameter.grad is None for parameter in model.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in training.model.state_dict().items())
+    assert all(parameter.grad is None for parameter in training.model.parameters())
 
 
 def test_what_is_allocated_already_is_not_counted_again() -> None:
@@ -110,9 +110,9 @@ def test_a_tuning_refuses_such_a_batch_before_it_trains(monkeypatch: pytest.Monk
     monkeypatch.setattr(psutil, "virtual_memory", lambda: Memory(3 * WEIGHTS + 2_000_000))
     profile = Profile(threads=1, memory_format="contiguous")
     with closing(JournalWriter(tmp_path / "journal")) as writer:
-        desk = MeasurementContext(profile, Control(tmp_path), Journal(writer))
+        context = MeasurementContext(profile, Control(tmp_path), Journal(writer))
         with pytest.raises(M1Error, match="batch_size=8192 needs about"):
-            Tuning(Linear(TrainingConfig(batch_size=8192)), profile, ["threads", "dtype"]).measure(desk)
+            Tuning(Linear(TrainingConfig(batch_size=8192)), profile, ["threads", "dtype"]).measure(context)
 
 
 def test_such_a_job_fails_at_once() -> None:

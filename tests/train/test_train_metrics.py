@@ -1,7 +1,7 @@
 import math
 
 import numpy as np
-from m1train.task.classifier.metrics import accuracy, class_accuracy, confusion_matrix
+from m1train.task.classifier.metrics import class_accuracy, confusion_matrix
 
 TRUE = np.array([0, 0, 0, 1, 1, 3])
 PREDICTED = np.array([0, 0, 2, 1, 0, 3])
@@ -12,16 +12,8 @@ def test_a_confusion_matrix_has_the_true_classes_in_its_rows() -> None:
     assert confusion_matrix(TRUE, PREDICTED, 4).tolist() == expected
 
 
-def test_accuracy_is_a_fraction() -> None:
-    assert accuracy(confusion_matrix(TRUE, PREDICTED, 4)) == 4 / 6
-
-
 def test_a_class_without_an_image_has_no_accuracy() -> None:
     values = class_accuracy(confusion_matrix(TRUE, PREDICTED, 4))
     assert values[:2] == [2 / 3, 1 / 2]
     assert math.isnan(values[2])
     assert values[3] == 1
-
-
-def test_nothing_has_no_accuracy() -> None:
-    assert math.isnan(accuracy(np.zeros((2, 2), np.int64)))

@@ -111,7 +111,9 @@ def test_of_two_recipes_one_is_to_be_chosen(tmp_path: Path) -> None:
 
 
 def test_a_file_without_a_recipe_says_what_one_is(tmp_path: Path) -> None:
-    with pytest.raises(M1Error, match=r"mine.py: there is no recipe in it: .* Classifier or Task"):
+    with pytest.raises(
+        M1Error, match=r"mine.py: there is no recipe in it: .* derives from Classifier or Task of m1train"
+    ):
         checked(tmp_path, "from m1train.recipe import Recipe\n")
 
 

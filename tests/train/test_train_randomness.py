@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from m1train.randomness import Draw, Stream, epoch_order, even_split, initial_weights, philox
+from m1train.randomness import Draw, Stream, epoch_order, even_split, initial_weights, philox, random_split
 
 # Random123, tests/kat_vectors: philox4x32, 10 rounds: counter, key, result.
 KNOWN = [
@@ -98,3 +98,16 @@ def test_the_even_split_takes_equal_shares_of_unequal_classes() -> None:
     assert np.abs(np.bincount(labels[validation]) - (10, 5, 1)).max() <= 1
     assert len(validation) == 16
     assert not np.array_equal(validation, even_split(6, labels, 16)[1])
+
+
+def test_the_test_split_is_another_one_than_the_validation_and_both_leave_the_rest_in_its_order() -> None:
+    labels = np.repeat(np.arange(3), (100, 50, 10))
+    for split in (
+        lambda stream: even_split(5, labels, 16, stream),
+        lambda stream: random_split(5, len(labels), 16, stream),
+    ):
+        rest, held_out = split(Stream.SPLIT)
+        assert np.array_equal(np.sort(np.concatenate((rest, held_out))), np.arange(160))
+        assert np.all(np.diff(rest) > 0)
+        assert len(held_out) == 16
+        assert not np.array_equal(held_out, split(Stream.TEST)[1])

@@ -5,7 +5,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from m1.jobdir import Want, checkpoint_path, checkpoints_path
+from m1.jobdir import Want, checkpoint_path, checkpoints_path, result_path
 from m1.journal import (
     CheckpointRemoved,
     CheckpointWritten,
@@ -16,7 +16,7 @@ from m1.journal import (
     Notice,
     Phase,
     Plan,
-    Report,
+    Result,
     Started,
 )
 from training_process import Job, assert_same, ended, exited, is_a, trained, weights
@@ -49,9 +49,15 @@ def test_an_undisturbed_job_says_all_that_it_does(undisturbed: Job) -> None:
     assert others == [(5, 1, validation), (10, 2, validation), (10, 2, {"test/loss", "test/accuracy"})]
     phases = [r.name for r in records if isinstance(r, Phase) and r.total == 0]
     assert phases == ["read data", "train", "validate", "train", "validate", "test"]
-    (report,) = (r for r in records if isinstance(r, Report))
-    assert sum(map(sum, report.confusion)) == 30
-    assert report.classes == [str(i) for i in range(10)]
+    results = {r.name: r for r in records if isinstance(r, Result)}
+    assert {"classes", "confusion"} <= set(results)
+    for name, result in results.items():
+        file = result_path(undisturbed.directory, name, result.form)
+        assert (result.step, result.size_bytes, result.truncated) == (STEPS, file.stat().st_size, "")
+    confusion = json.loads(result_path(undisturbed.directory, "confusion", "table").read_text())
+    assert sum(count for _, _, count in confusion["rows"]) == 30
+    classes = json.loads(result_path(undisturbed.directory, "classes", "table").read_text())
+    assert [row[0] for row in classes["rows"]] == [str(i) for i in range(10)]
 
 
 def test_a_checkpoint_stands_after_every_epoch_with_its_validation(undisturbed: Job) -> None:

@@ -20,9 +20,10 @@ from m1train.job.control import Control
 from m1train.job.journal import Journal
 from m1train.measurements.context import MeasurementContext
 from m1train.randomness import Draw
-from m1train.recipe import Recipe
+from m1train.recipe import Classifier
 from m1train.task.classifier.settings import TrainingConfig
 from m1train.tuning import tuning
+from m1train.tuning.choices import FIELDS
 from m1train.tuning.search import MOST_PAIRS
 from m1train.tuning.tuning import Tuning
 from torch import Tensor, nn
@@ -88,7 +89,7 @@ class Pooled(nn.Module):
         return logits
 
 
-class Growing(Recipe[TrainingConfig]):
+class Growing(Classifier[TrainingConfig]):
     """Images that are larger in every epoch; a batch takes a second, and the first one of another epoch a minute."""
 
     def __init__(self, clock: Clock) -> None:
@@ -125,7 +126,7 @@ class Compiler:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[MeasurementContext]:
+def context(tmp_path: Path) -> Iterator[MeasurementContext]:
     with closing(JournalWriter(tmp_path / "journal")) as writer:
         yield MeasurementContext(PROFILE, Control(tmp_path), Journal(writer))
 
@@ -137,30 +138,30 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def test_what_is_cold_is_trained_before_the_time_is_taken(desk: MeasurementContext, clock: Clock) -> None:
-    with closing(tuning._Trials(Growing(clock), desk)) as trials:
+def test_what_is_cold_is_trained_before_the_time_is_taken(context: MeasurementContext, clock: Clock) -> None:
+    with closing(tuning._Trials(Growing(clock), context)) as trials:
         seconds = [trials.trial(PROFILE, number)[0] for number in range(MOST_PAIRS)]
     assert seconds == [1 / 8] * MOST_PAIRS
     assert trials.spent_s > MOST_PAIRS * 2
 
 
 def test_images_of_every_size_are_compiled_for_before_the_first_trial_and_within_the_compiler_s_time(
-    desk: MeasurementContext, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    context: MeasurementContext, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compiler = Compiler({})
     monkeypatch.setattr(torch, "compile", compiler)
-    with closing(tuning._Trials(Growing(clock), desk)) as trials:
+    with closing(tuning._Trials(Growing(clock), context)) as trials:
         for number in range(MOST_PAIRS):
             trials.trial(replace(PROFILE, compile=True), number)
     assert compiler.limited == {16: True, 20: True, 24: True, 28: True}
 
 
 def test_the_power_is_called_the_same_as_when_a_job_is_submitted(
-    desk: MeasurementContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    context: MeasurementContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unclear = SimpleNamespace(percent=100, secsleft=-1, power_plugged=None)
     monkeypatch.setattr(psutil, "sensors_battery", lambda: unclear, raising=False)
-    Tuning(Growing(Clock()), PROFILE, tuning.FIELDS).measure(desk)
+    Tuning(Growing(Clock()), PROFILE, FIELDS).measure(context)
     records = [entry.record for entry in read_journal(tmp_path / "journal", 0)]
     found = [record for record in records if isinstance(record, Findings)][-1]
     assert found.conditions["power"] == current_conditions()["power"] == "unknown"

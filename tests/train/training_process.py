@@ -1,8 +1,10 @@
 """A real training process on a real job directory, and how a test waits for what it does."""
 
 import contextlib
+import hashlib
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -13,8 +15,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from m1.failpoints import VARIABLE
-from m1.jobdir import Desired, Profile, Spec, Want, checkpoint_path, write_desired, write_spec
+from m1.jobdir import (
+    Desired,
+    Profile,
+    RecipeFile,
+    Spec,
+    Want,
+    checkpoint_path,
+    recipe_path,
+    write_desired,
+    write_spec,
+)
 from m1.journal import CheckpointWritten, Exited, Metrics, Record, journal_path, read_journal
+from m1.settings import Value
 
 DEADLINE_S = 180
 # Values that depend on the clock, not on what is trained.
@@ -28,7 +41,7 @@ class Job:
 
     @classmethod
     def new(
-        cls, directory: Path, data: str, data_root: Path, *, recipe: str = "cifar", threads: int = 1, **settings: object
+        cls, directory: Path, data: str, data_root: Path, *, recipe: str = "cifar", threads: int = 1, **settings: Value
     ) -> "Job":
         directory.mkdir()
         values = {"batch_size": 16, "epochs": 2} | settings
@@ -37,8 +50,28 @@ class Job:
             recipe=recipe,
             data=data,
             data_root=str(data_root),
-            settings=values,  # type: ignore[arg-type]
+            settings=values
             profile=Profile(threads=threads),
+        )
+        write_spec(directory, spec)
+        return cls(directory)
+
+    @classmethod
+    def of_file(cls, directory: Path, recipe: str, data: Path, data_root: Path, **settings: Value) -> "Job":
+        """A job whose recipe is a file of the user's own; its one class is the recipe."""
+        directory.mkdir()
+        recipe_path(directory).write_text(recipe)
+        sha256 = hashlib.sha256(recipe.encode()).hexdigest()
+        name = re.findall(r"^class (\w+)\((?:Task|Classifier)", recipe, re.MULTILINE)[0]
+        file = RecipeFile("mine.py", name, sha256)
+        spec = Spec(
+            job_id=directory.name,
+            recipe=name,
+            data=str(data),
+            data_root=str(data_root),
+            settings=settings,
+            profile=Profile(),
+            recipe_file=file,
         )
         write_spec(directory, spec)
         return cls(directory)
@@ -128,13 +161,13 @@ def ended(records: list[Record], outcome: str) -> bool:
     return exited(records).outcome == outcome
 
 
-def pure_metrics(records: list[Record]) -> dict[tuple[int, str], float]:
-    """Every metric that is a pure function of the training; one that was recorded twice must be the same."""
-    found: dict[tuple[int, str], float] = {}
+def pure_metrics(records: list[Record]) -> dict[tuple[int, str], str]:
+    """Every metric that is a pure function of the training, to its last bit; recorded twice, it must be the same."""
+    found: dict[tuple[int, str], str] = {}
     for record in records:
         for key, value in record.values.items() if isinstance(record, Metrics) else ():
             if not key.startswith(_CLOCKED):
-                assert found.setdefault((record.step, key), value) == value, (record.step, key)
+                assert found.setdefault((record.step, key), repr(value)) == repr(value), (record.step, key)
     return found
 
 

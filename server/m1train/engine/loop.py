@@ -162,7 +162,8 @@ class Loop:
         measured = self._evaluate("val", self._material.train, self._material.validation)
         reach("before.validated")
         self._position.validated_step = self._position.step
-        self._position.validation = measured
+        # What is no number (an F1 of nothing) chooses no checkpoint, and stands in none.
+        self._position.validation = {key: value for key, value in measured.items() if math.isfinite(value)}
         self._record(measured)
 
     def _test(self) -> None:

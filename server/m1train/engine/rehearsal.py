@@ -31,7 +31,7 @@ from m1train.engine.batches import Drawn, raw_batch
 from m1train.engine.training import Stepped, Training
 from m1train.job.results import encoded
 from m1train.randomness import Draw, initial_weights, set_generators
-from m1train.task.recipe import AnyTask, DataInfo, Moment, Samples, UnfitError, called
+from m1train.task.recipe import AnyTask, DataInfo, Moment, Samples, Task, UnfitError, called
 from m1train.task.settings import Config, declared
 
 _BATCH = 2
@@ -109,8 +109,9 @@ class _Rehearsal:
         info, samples = material(task)
         least = _BATCH * 2
         if len(samples) < least:
+            where = "samples" if type(task).read is Task.read else "read"
             raise UnfitError(
-                "samples", f"its data give {len(samples)} samples to train on", f"{least} are needed to try it"
+                where, f"its data give {len(samples)} samples to train on", f"{least} are needed to try it"
             )
         of_network = task.own_names.get("network", "network")
         with initial_weights(task.config.seed):
@@ -162,6 +163,9 @@ class _Rehearsal:
         metrics = {key: float(value) for key, value in evaluation.metrics().items()}
         for key in ("loss", headline(task.metrics).key):
             _check("evaluation", key in metrics, f'measures no "{key}"')
+        known = {"loss", *(metric.key for metric in task.metrics)}
+        for key in metrics:
+            _check("evaluation", key in known, f'measures "{key}", which is none of its declared metrics')
         return hashlib.sha256(json.dumps(metrics).encode() + b"".join(results)).digest()
 
 

@@ -13,13 +13,16 @@ from typing import Literal
 
 from m1 import journal as records
 from m1.durable import replace_file
-from m1.jobdir import result_path, results_path
-from m1.limits import RESULT_BYTES, RESULT_NAME
+from m1.errors import shortened
+from m1.jobdir import result_path
+from m1.limits import MOST_RESULTS, RESULT_BYTES, RESULT_NAME
 
 from m1train.job.journal import Journal
 from m1train.task.recipe import Picture, Result, Table, Text, UnfitError
 
 log = logging.getLogger(__name__)
+
+_LONGEST_TITLE = 500
 
 
 class Results:
@@ -28,33 +31,48 @@ class Results:
     def __init__(self, directory: Path, journal: Journal) -> None:
         self._directory = directory
         self._journal = journal
+        self._refused: set[str] = set()
 
     def store(self, results: Sequence[Result], step: int) -> None:
         """Store what was made after a step, in place of what had the same names.
 
-        A disk that refuses costs the result, not the training.
+        What cannot be stored is said, and costs the result, not the training.
         """
         for result in results:
-            if not RESULT_NAME.fullmatch(result.name):
-                raise UnfitError("evaluation", f'gives a result called "{result.name}"', "use a-z, 0-9, - and _")
-            content, form, truncated = encoded(result)
             try:
-                results_path(self._directory).mkdir(mode=0o700, exist_ok=True)
-                replace_file(result_path(self._directory, result.name, form), content, durable=True)
-            except OSError as error:
-                log.warning("the result %s could not be stored: %s", result.name, error)
-                message = f"the result {result.name} could not be stored ({error})"
-                self._journal.append(records.Notice("warning", message))
-                continue
-            said = records.Result(result.name, form, result.title, step, len(content), time.time(), truncated)
-            self._journal.append(said)
+                self._store(result, step)
+            except (OSError, UnfitError) as error:
+                why = f"{error}: {error.hint}" if isinstance(error, UnfitError) else str(error)
+                message = f"the result {shortened(result.name)} could not be stored ({why})"
+                log.warning("%s", message)
+                if result.name not in self._refused and len(self._refused) < MOST_RESULTS:  # said once
+                    self._journal.append(records.Notice("warning", message))
+                    self._refused.add(result.name)
+
+    def _store(self, result: Result, step: int) -> None:
+        content, form, truncated = encoded(result)
+        path = result_path(self._directory, result.name, form)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        if not path.exists() and sum(1 for _ in path.parent.iterdir()) >= MOST_RESULTS:
+            raise UnfitError("evaluation", f"the job has {MOST_RESULTS} results", "use the same names again")
+        replace_file(path, content, durable=True)
+        title, truncated = shortened(result.title, _LONGEST_TITLE), shortened(truncated, _LONGEST_TITLE)
+        said = records.Result(result.name, form, title, step, len(content), time.time(), truncated)
+        self._journal.append(said)
 
 
 Form = Literal["table", "text", "image"]
 
 
 def encoded(result: Result) -> tuple[bytes, Form, str]:
-    """Make a result's file: its content, its form, and what was left out so that it is no larger than allowed."""
+    """Make a result's file: its content, its form, and what was left out so that it is no larger than allowed.
+
+    Raises:
+        UnfitError: its name is none, or it cannot be made smaller.
+    """
+    if not RESULT_NAME.fullmatch(result.name):
+        called = shortened(result.name)
+        raise UnfitError("evaluation", f'evaluation gives a result called "{called}"', "use a-z, 0-9, - and _")
     match result:
         case Table():
             return _table(result)
@@ -69,16 +87,22 @@ def encoded(result: Result) -> tuple[bytes, Form, str]:
 
 
 def _table(table: Table) -> tuple[bytes, Form, str]:
+    rows, kept = [[_cell(value) for value in row] for row in table.rows], len(table.rows)
+    content = _table_of(table, rows)
+    while len(content) > RESULT_BYTES:
+        if kept == 0:
+            raise UnfitError("evaluation", f'evaluation gives a table "{table.name}" too large', "use shorter columns")
+        # Its first rows may be longer than the others.
+        kept = kept * RESULT_BYTES // len(content) * 9 // 10
+        content = _table_of(table, rows[:kept])
+    cut = f"the first {kept:,} of {len(rows):,} rows" if kept < len(rows) else ""
+    return content, "table", ", of ".join(filter(None, (cut, table.truncated)))
+
+
+def _table_of(table: Table, rows: Sequence[Sequence[object]]) -> bytes:
     columns = [{"name": name, "unit": table.units.get(name, "")} for name in table.columns]
-    rows = [[_cell(value) for value in row] for row in table.rows]
     data = {"columns": columns, "rows": rows} | ({"pivot": list(table.pivot)} if table.pivot else {})
-    content = json.dumps(data, ensure_ascii=False).encode(errors="replace")
-    if len(content) <= RESULT_BYTES:
-        return content, "table", table.truncated
-    kept = len(rows) * RESULT_BYTES // len(content) * 9 // 10
-    cut = Table(table.name, table.title, table.columns, table.rows[:kept], table.units, table.pivot)
-    content, form, _ = _table(cut)
-    return content, form, f"the first {kept:,} of {len(rows):,} rows"
+    return json.dumps(data, ensure_ascii=False).encode(errors="replace")
 
 
 def _cell(value: object) -> object:
@@ -95,6 +119,6 @@ def _png(picture: Picture) -> bytes:
     Image.fromarray(picture.pixels).save(file, "PNG", optimize=True)
     if file.tell() > RESULT_BYTES:
         raise UnfitError(
-            "evaluation", f'gives a picture "{picture.name}" of {file.tell():,} bytes', "draw a smaller one"
+            "evaluation", f'evaluation gives a picture "{picture.name}" of {file.tell():,} bytes', "draw a smaller one"
         )
     return file.getvalue()

@@ -85,7 +85,7 @@ def own_data(task: AnyTask, source: Path, directory: Path, facts: Mapping[str, A
     `facts` are those of the checkpoint that the job goes on from, if there is one.
 
     Raises:
-        M1Error: BAD_DATA for arrays that were changed.
+        M1Error: DATASET_NOT_FOUND; BAD_DATA for stored arrays that cannot be read any more.
         UnfitError: what the recipe gives is neither arrays nor a Dataset.
     """
     stored = directory / "data"
@@ -122,17 +122,28 @@ def _checked(read: object) -> Read:
         if isinstance(split, torch.utils.data.Dataset):
             if not hasattr(split, "__len__"):
                 raise UnfitError("read", f'read gives a Dataset without a length for "{name}"')
-            continue
-        arrays = isinstance(split, Mapping) and all(isinstance(array, np.ndarray) for array in split.values())
-        if not arrays or not split:
-            raise UnfitError("read", f'read gives neither arrays by name nor a torch Dataset for "{name}"')
-        lengths = {key: len(array) for key, array in split.items()}
-        if len(set(lengths.values())) > 1:
-            raise UnfitError("read", f'read gives arrays of different lengths for "{name}": {lengths}')
-        for key, array in split.items():
-            if array.dtype.hasobject:
-                raise UnfitError("read", f'read gives "{key}" as an array of Python objects', "give numbers")
+            n = len(split)
+        else:
+            n = _checked_arrays(name, split)
+        if not n:
+            raise UnfitError("read", f'read gives no rows for "{name}"')
     return read
+
+
+def _checked_arrays(name: str, split: object) -> int:
+    """Count the rows of a split's arrays."""
+    if not isinstance(split, Mapping) or not split or not all(isinstance(a, np.ndarray) for a in split.values()):
+        raise UnfitError("read", f'read gives neither arrays by name nor a torch Dataset for "{name}"')
+    for key, array in split.items():
+        if array.dtype.hasobject or array.dtype.kind not in "biufc":
+            problem = f'read gives "{key}" as an array of {array.dtype.name}, of which no tensor can be made'
+            raise UnfitError("read", problem, "give numbers")
+        if not array.ndim:
+            raise UnfitError("read", f'read gives "{key}" as a single number, and not as an array of rows')
+    lengths = {key: len(array) for key, array in split.items()}
+    if len(set(lengths.values())) > 1:
+        raise UnfitError("read", f'read gives arrays of different lengths for "{name}": {lengths}')
+    return next(iter(lengths.values()))
 
 
 def _store(stored: Path, read: Read) -> None:

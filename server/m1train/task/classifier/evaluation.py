@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from m1train.task.classifier.metrics import Counts, accuracy, class_accuracy, confusion_matrix
+from m1train.task.classifier.metrics import Counts, class_accuracy, confusion_matrix
 from m1train.task.classifier.pictures import contact_sheet
 from m1train.task.recipe import Batch, Picture, Result, Table
 
@@ -39,7 +39,7 @@ class ClassifierEvaluation:
         self._true: list[NDArray[np.int64]] = []
         self._predicted: list[NDArray[np.int64]] = []
         self._mistakes: list[Mistake] = []
-        self._n = 0
+        self._right = self._n = 0
 
     def add(self, model: nn.Module, batch: Batch) -> None:
         """Take a batch in."""
@@ -50,11 +50,12 @@ class ClassifierEvaluation:
         self._predicted.append(predicted)
         if self._shows_results:
             self._keep_mistakes(logits, batch, true, predicted)
+        self._right += int((true == predicted).sum())
         self._n += batch.size
 
     def metrics(self) -> Mapping[str, float]:
         """Give loss and accuracy."""
-        return {"loss": self._total_loss / self._n, "accuracy": accuracy(self.confusion())}
+        return {"loss": self._total_loss / self._n, "accuracy": self._right / self._n}
 
     def results(self, model: nn.Module) -> Sequence[Result]:
         """Give the confusion matrix, the accuracy of each class, and the worst mistakes; nothing for a validation."""
