@@ -120,21 +120,28 @@ def predict(
 ) -> None:
     """Run a trained model on files.
 
-    Prints a row for each file; with -o json, one object a line. Does not disturb a job that is running.
+    Prints a row for each file; with -o json, one object a line. Exits with 1 if a file could not be read. Does not
+    disturb a job that is running.
     """
+    from m1.errors import ExitCode
+
     from m1ctl.views.results import answer_table
 
     for path in files:
         check_file(path)
     options: dict[str, bool | float | str] = {} if top is None else {"top": top}
     rows = []
+    failed = False
     for row in _answers(session_of(context), reference(job), "predict", files, options, checkpoint):
+        failed = failed or "error" in row
         if output is Format.json:
             put(json.dumps(row, allow_nan=False))
         else:
             rows.append(row)
     if rows:
         put(answer_table(rows))
+    if failed:
+        raise typer.Exit(ExitCode.ERROR)
 
 
 def sample(
