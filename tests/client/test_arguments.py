@@ -10,9 +10,12 @@ from typing import cast
 
 import pytest
 from m1.errors import ExitCode, M1Error
+from m1.profile import DECLARED
+from m1.v1 import job_pb2
 from m1ctl.commands.daemon import check_installed
 from m1ctl.commands.submit import data_source, parse_pairs, parse_profile
 from m1ctl.sdk.client import Client
+from m1ctl.sdk.requests import SAID_BY_THE_DAEMON
 from m1ctl.session import reference
 
 EXPECTED_COMMANDS = (
@@ -182,6 +185,10 @@ def test_what_is_no_pair_is_refused(text: str) -> None:
         parse_pairs("--set", [text])
 
 
+def test_every_field_of_a_profile_is_declared_or_the_daemon_s_to_say() -> None:
+    assert {*DECLARED, *SAID_BY_THE_DAEMON} == set(job_pb2.Profile.DESCRIPTOR.fields_by_name)
+
+
 def test_a_profile_holds_only_what_was_given() -> None:
     profile = parse_profile({"threads": "2", "dtype": "bfloat16"})
     assert {field.name: value for field, value in profile.ListFields()} == {"threads": 2, "dtype": "bfloat16"}
@@ -200,10 +207,12 @@ def test_a_switch_is_typed_as_a_setting_s_is(word: str) -> None:
         ({"origin": "me"}, "there is no profile field"),
         ({"threads": "0"}, 'threads="0" is invalid'),
         ({"threads": "-1"}, "is invalid"),
-        ({"interop_threads": "many"}, "expected a whole number, at least 1"),
+        ({"interop_threads": "many"}, r"expected a whole number \(threads\), from 1 to 1024"),
         ({"dtype": ""}, "--profile dtype is empty"),
         ({"threads": "99999999999"}, "is invalid"),
-        ({"compile": "maybe"}, "expected on or off"),
+        ({"compile": "maybe"}, "expected true or false"),
+        ({"dtype": "float8"}, "expected one of float32, bfloat16, float16"),
+        ({"prefetch": "65"}, "expected a whole number, from 0 to 64"),
     ],
 )
 def test_a_profile_that_is_none_is_refused(given: dict[str, str], sentence: str) -> None:

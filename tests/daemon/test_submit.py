@@ -143,6 +143,26 @@ def test_threads_above_the_cores_are_refused_and_those_of_another_machine_s_chec
     assert choose_profile({}, parent, default, profiles.cores).profile.threads == 4
 
 
+def test_a_checkpoint_of_0_1_0_goes_on_in_the_number_formats_that_it_was_trained_in(tmp_path: Path) -> None:
+    emulating = Profiles(tmp_path, Topology("Apple M1", (CoreKind("performance", 4, 4),), 2**34), dict)
+    default = Chosen(emulating.untuned(), "default")
+    assert default.profile.optimizer_dtype == "float32"
+
+    old = Parent(tmp_path, 5, "cifar", "digits", {}, {"threads": 2})
+    newer = Parent(tmp_path, 5, "cifar", "digits", {}, {"threads": 2, "optimizer_dtype": "float32"})
+    assert choose_profile({}, old, default, emulating.cores).profile.optimizer_dtype == "bfloat16"
+    assert choose_profile({}, newer, default, emulating.cores).profile.optimizer_dtype == "float32"
+
+
+@pytest.mark.parametrize(("field", "value"), [("dtype", "float8"), ("device", "tpu"), ("threads", 0), ("prefetch", 99)])
+def test_a_checkpoint_s_profile_is_checked_as_one_that_was_typed(tmp_path: Path, field: str, value: int | str) -> None:
+    profiles = Profiles(tmp_path, Topology("Apple M1", (CoreKind("performance", 4, 4),), 2**34), dict)
+    parent = Parent(tmp_path, 5, "cifar", "digits", {}, {field: value})
+    with pytest.raises(M1Error, match=f'{field}="{value}" is not possible') as caught:
+        choose_profile({}, parent, Chosen(profiles.untuned(), "default"), profiles.cores)
+    assert caught.value.field == f"spec.profile.{field}"
+
+
 def test_a_gpu_is_seen_by_what_its_driver_makes(tmp_path: Path) -> None:
     assert not has_cuda(tmp_path)
     (tmp_path / "kfd").touch()

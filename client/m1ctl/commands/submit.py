@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from m1.errors import M1Error, Reason, nearest
-from m1.settings import switch
+from m1.profile import DECLARED
+from m1.settings import Setting, Value, convert, inside, takes
 
 from m1ctl.commands.options import Output
 from m1ctl.output import Format, put, put_json, put_json_line, tell
@@ -48,7 +49,7 @@ def submit(
         list[str] | None,
         typer.Option(
             metavar="KEY=VALUE",
-            help="Change how this machine runs it: device, threads, dtype, ... (see m1ctl show). Repeatable.",
+            help=f"Change how this machine runs it: {', '.join(DECLARED)}. Repeatable.",
         ),
     ] = None,
     retries: Annotated[
@@ -172,16 +173,13 @@ def parse_profile(given: dict[str, str]) -> job_pb2.Profile:
     """
     from m1.v1 import job_pb2
 
-    from m1ctl.sdk.requests import SAID_BY_THE_DAEMON
-
-    fields = [name for name in job_pb2.Profile.DESCRIPTOR.fields_by_name if name not in SAID_BY_THE_DAEMON]
     profile = job_pb2.Profile()
     for key, value in given.items():
-        if key not in fields:
+        if key not in DECLARED:
             raise M1Error(
                 Reason.INVALID_ARGUMENT,
                 f'there is no profile field "{key}"',
-                nearest(key, fields),
+                nearest(key, DECLARED),
                 field=f"profile.{key}",
                 value=value,
             )
@@ -192,28 +190,21 @@ def parse_profile(given: dict[str, str]) -> job_pb2.Profile:
                 f"write --profile {key}=VALUE, or omit it for the machine's default",
                 field=f"profile.{key}",
             )
-        _set_field(profile, key, value)
+        setattr(profile, key, _profile_value(DECLARED[key], value))
     return profile
 
 
-def _set_field(profile: job_pb2.Profile, key: str, value: str) -> None:
-    before = getattr(profile, key)
-    least = 0 if key == "prefetch" else 1
-    if isinstance(before, str):
-        setattr(profile, key, value)
-    elif isinstance(before, bool) and (is_on := switch(value)) is not None:
-        setattr(profile, key, is_on)
-    elif not isinstance(before, bool) and value.isdecimal() and least <= int(value) < 2**32:
-        setattr(profile, key, int(value))
-    else:
-        takes = "on or off" if isinstance(before, bool) else f"a whole number, at least {least}"
+def _profile_value(declared: Setting, given: str) -> Value:
+    value = convert(declared.kind, given)
+    if value is None or not inside(declared, value):
         raise M1Error(
             Reason.INVALID_ARGUMENT,
-            f'--profile {key}="{value}" is invalid',
-            f"expected {takes}",
-            field=f"profile.{key}",
-            value=value,
+            f'--profile {declared.name}="{given}" is invalid',
+            f"expected {takes(declared)}",
+            field=f"profile.{declared.name}",
+            value=given,
         )
+    return value
 
 
 def checkpoint_source(checkpoint: str) -> str:

@@ -71,7 +71,8 @@ class Tool:
                 os.close(fd)
         if self._aside:
             # posix_spawn has no attribute for it; the threads that it starts later have its priority.
-            os.setpriority(os.PRIO_PROCESS, self._pid, _LOWEST_PRIORITY)
+            with suppress(ProcessLookupError):  # it has ended already
+                os.setpriority(os.PRIO_PROCESS, self._pid, _LOWEST_PRIORITY)
         loop = asyncio.get_running_loop()
         self._reader = asyncio.StreamReader(limit=_LONGEST_LINE_BYTES)
         self._transport, _ = await loop.connect_read_pipe(

@@ -33,19 +33,25 @@ def choose_profile(asked: Mapping[str, object], parent: Parent | None, default: 
     """
     given = {name: check_field(name, value, _WHERE) for name, value in asked.items()}
     if parent and parent.profile:
-        profile = with_fields(default.profile, _fitting(parent.profile, cores))
+        profile = with_fields(default.profile, _inherited(parent.profile, cores))
         default = Chosen(replace(profile, origin="the checkpoint that it begins with"), "parent")
     profile = _sound(with_fields(default.profile, given), given, cores)
     words = f"; {', '.join(sorted(given))} as given" if given else ""
     return replace(default, profile=replace(profile, origin=profile.origin + words))
 
 
-def _fitting(fields: Mapping[str, Value], cores: int) -> Mapping[str, Value]:
-    """A parent's fields on a machine of fewer cores: nobody asked for its threads."""
-    return {
+def _inherited(fields: Mapping[str, Value], cores: int) -> Mapping[str, Value]:
+    """A parent's fields, checked, on a machine of perhaps fewer cores: nobody asked for its threads.
+
+    What 0.1.0 did not know is as it always did it, not as this machine would choose: the parent's training goes on
+    exactly.
+    """
+    fitting = {
         name: min(value, cores) if name in _COUNTS_OF_CORES and isinstance(value, int) else value
         for name, value in fields.items()
     }
+    checked = {name: check_field(name, value, _WHERE) for name, value in fitting.items()}
+    return {"optimizer_dtype": Profile.optimizer_dtype, **checked}
 
 
 def _sound(profile: Profile, given: Mapping[str, Value], cores: int) -> Profile:
