@@ -50,7 +50,7 @@ class Job:
             recipe=recipe,
             data=data,
             data_root=str(data_root),
-            settings=values
+            settings=values,
             profile=Profile(threads=threads),
         )
         write_spec(directory, spec)
