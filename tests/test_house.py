@@ -115,7 +115,9 @@ def words_of_code(tree: ast.Module) -> Iterator[tuple[ast.expr, str]]:
 
 
 # What the engine must not know: what a classifier of images is about. Whoever trains something else reads it, too.
-OF_A_CLASSIFIER = re.compile(r"\b(?:accuracy|argmax|classes|confusion|images?|labels?|32 ?[x\u00d7] ?32)\b", re.IGNORECASE)
+OF_A_CLASSIFIER = re.compile(
+    r"\b(?:accuracy|argmax|classes|confusion|images?|labels?|32 ?[x\u00d7] ?32)\b", re.IGNORECASE
+)
 # The classifier's own rooms, and what 0.1.0 called the things in them.
 ITS_ROOMS = ("task/classifier/", "recipes/", "measurements/", "data/", "augment.py", "config.py", "recipe.py")
 # One file makes up columns of each kind, one has the kinds of results; the contract calls these by such words.
