@@ -36,9 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     prepare.add_argument("--data-root", required=True)
     prepare.add_argument("--source", required=True, help="a data set's name or an absolute path")
     prepare.add_argument("--name", default="", help="import it under this name")
-    prepare.add_argument(
-        "--needs", default="", help="what it is read for, as JSON; left out: images of 32 x 32, labelled"
-    )
+    prepare.add_argument("--needs", default="", help="what it is read for, as JSON; left out: as 0.1.0 read all")
     run = commands.add_parser("run", help="run a job's directory (what the daemon starts)")
     run.add_argument("directory")
     run.add_argument("--attempt", type=int, help="the number of this attempt; left out: the next one")

@@ -1,6 +1,6 @@
 """All randomness of the training, and the only file that may touch a generator.
 
-Everything random is a pure function of (seed, stream, epoch, sample): the order of an epoch, an image's augmentation,
+Everything random is a pure function of (seed, stream, epoch, sample): the order of an epoch, a sample's augmentation,
 a dropout mask, the validation split. There is no state to save or to restore, and a batch may be cut into parts
 without changing what is drawn for any of its samples.
 
@@ -88,13 +88,13 @@ def epoch_order(seed: int, epoch: int, n: int) -> NDArray[np.int64]:
 
 
 def even_split(
-    seed: int, labels: NDArray[np.int64], n_held_out: int, stream: Stream = Stream.SPLIT
+    seed: int, groups: NDArray[np.int64], n_held_out: int, stream: Stream = Stream.SPLIT
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Which samples stay and which are held out: two sorted lists of indices; the labels' shares differ by one."""
-    keys = _keys(seed, stream, 0, len(labels))
-    rank = np.empty(len(labels))
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
+    """Which samples stay and which are held out: two sorted lists of indices; the groups' shares differ by one."""
+    keys = _keys(seed, stream, 0, len(groups))
+    rank = np.empty(len(groups))
+    for group in np.unique(groups):
+        members = np.flatnonzero(groups == group)
         rank[members[np.argsort(keys[members], kind="stable")]] = (np.arange(len(members)) + 0.5) / len(members)
     chosen = np.lexsort((keys, rank))
     return np.sort(chosen[n_held_out:]), np.sort(chosen[:n_held_out])

@@ -9,14 +9,14 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from m1.columns import IMAGES_OF_32, needs_from_json
+from m1.columns import needs_from_json
 from m1.errors import ExitCode, M1Error, Reason
 
 
 def prepare_data(data_root: str, source: str, name: str, needs: str = "") -> int:
     """Read a data set into the cache; JSON lines of progress on stdout, the last one the manifest or the error.
 
-    `needs` is what it is read for, as JSON; empty: images of 32 x 32 with a label.
+    `needs` is what it is read for, as JSON; empty: as 0.1.0 read every data set.
     """
 
     def say(line: Mapping[str, object]) -> None:
@@ -35,8 +35,9 @@ def prepare_data(data_root: str, source: str, name: str, needs: str = "") -> int
         from m1train.data.prepare import prepare
         from m1train.data.progress import throttled
 
-        wanted = needs_from_json(json.loads(needs)) if needs else IMAGES_OF_32
-        manifest = read_manifest(prepare(Path(data_root), source, throttled(progress), name, wanted))
+        asked = (Path(data_root), source, throttled(progress), name)
+        read = prepare(*asked, needs_from_json(json.loads(needs))) if needs else prepare(*asked)
+        manifest = read_manifest(read)
         assert manifest is not None
     except M1Error as error:
         return fail(error)

@@ -1,7 +1,7 @@
 """What a task is: its data, its model, what a step makes small, and how what was learnt is judged.
 
 The engine calls it; a recipe knows nothing of daemons, journals, checkpoints, ranks or the clock, and the engine knows
-nothing of images, labels or text. `Classifier` (m1train.task.classifier) is the short form for images with a label.
+nothing of what the data mean. `Classifier` (m1train.task.classifier) is the short form for what tells pictures apart.
 
 The way of a sample. A `Samples` gives raw values by index. `training_batch` makes of them, on the CPU and perhaps in a
 thread beside the step before, what the model takes, augmented by what the Draw gives. The engine puts that on the
@@ -72,7 +72,7 @@ class Moment:
 
 
 class Batch(Mapping[str, Tensor]):
-    """Named tensors of the same samples: `batch["image"]` is [B, ...], `batch.size` is B."""
+    """Named tensors of the same samples: `batch["tokens"]` is [B, ...], `batch.size` is B."""
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         self._tensors = dict(tensors)
@@ -223,7 +223,7 @@ class Task(Generic[EngineConfigT]):
     metrics: ClassVar[tuple[Metric, ...]] = (LOSS,)
     """What its steps and its evaluation measure. The first that is better one way chooses the best checkpoint."""
     sample_unit: ClassVar[str] = "samples"
-    """What a sample is called: "images", "tokens", "pairs"."""
+    """What a sample is called: "tokens", "pairs", "rows"."""
     uses: ClassVar[tuple[Use, ...]] = ()
     """What can be done with a trained model; see `use`."""
     base_config: ClassVar[type[EngineConfig]] = TaskConfig
