@@ -87,10 +87,10 @@ def test_a_job_goes_all_the_way(daemon: RunningDaemon) -> None:
     assert ended.progress.step == ended.progress.total_steps > 0
     assert ended.progress.epoch == ended.progress.total_epochs == 3
     assert 0 <= ended.latest_metrics["test/accuracy"] <= 1
-    assert list(ended.report.classes) == [str(digit) for digit in range(10)]
-    images = sum(sum(row.counts) for row in ended.report.confusion)
-    right = sum(row.counts[k] for k, row in enumerate(ended.report.confusion))
-    assert right / images == pytest.approx(ended.latest_metrics["test/accuracy"])
+    assert [row[0] for row in client.get_result(job.id, "classes").table["rows"]] == [str(digit) for digit in range(10)]
+    confusion = client.get_result(job.id, "confusion").table["rows"]
+    right = sum(count for true, called, count in confusion if true == called)
+    assert right / sum(count for _, _, count in confusion) == pytest.approx(ended.latest_metrics["test/accuracy"])
     steps = [b.last_step for b in client.metric_series("train/loss", job.id, max_points=10_000).buckets]
     assert steps == list(range(1, ended.progress.total_steps + 1))
     assert len(client.metric_series("val/accuracy", job.id).buckets) == 3
