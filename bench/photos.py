@@ -58,9 +58,13 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=32)
     parser.add_argument("--many", type=int, default=2000, help="training images of each class of the first half")
     parser.add_argument("--many-epochs", type=int, default=5)
+    parser.add_argument(
+        "--weights", type=Path, help="where the first half's weights are kept; not learnt again if there"
+    )
     parser.add_argument("--few", type=int, default=150, help="training images of each class of the other half")
     parser.add_argument("--seconds", type=float, default=30)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--backbone-lr", type=float, default=PhotosConfig.backbone_lr)
     given = parser.parse_args()
     device = set_up(Profile(threads=1))
     common = {"network": given.network, "size": given.size, "val_images": 0}
@@ -87,12 +91,13 @@ def main() -> None:
         return training, took_s, judged.metrics()["accuracy"]
 
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "weights.safetensors"
-        training, took_s, accuracy = trained(first, epochs=given.many_epochs)
-        tensors = {name: tensor.contiguous() for name, tensor in training.model.state_dict().items()}
-        write_tensors(path, tensors)
-        print(f"first half {first.classes}: {took_s:.0f} s, accuracy {accuracy:.4f}", flush=True)
-        ways = {"scratch": {}, "init": {"init": str(path)}}
+        path = given.weights or Path(folder) / "weights.safetensors"
+        if not path.exists():
+            training, took_s, accuracy = trained(first, epochs=given.many_epochs)
+            tensors = {name: tensor.contiguous() for name, tensor in training.model.state_dict().items()}
+            write_tensors(path, tensors)
+            print(f"first half {first.classes}: {took_s:.0f} s, accuracy {accuracy:.4f}", flush=True)
+        ways = {"scratch": {}, "init": {"init": str(path.resolve()), "backbone_lr": given.backbone_lr}}
         _, frozen_s, _ = trained(other, epochs=1, freeze_epochs=1, **ways["init"])
         _, whole_s, _ = trained(other, epochs=1)
         epochs = {

@@ -77,7 +77,7 @@ def test_ctrl_c_leaves_a_tuning_in_the_queue_and_its_cancellation_is_an_error(he
     tuning.send_signal(signal.SIGINT)
     data, told = tuning.communicate(timeout=PATIENCE_S)
     assert (tuning.returncode, data) == (ExitCode.INTERRUPTED, "")
-    assert "detached; the job goes on" in told
+    assert "detached; j2 keeps running" in told
     assert held_daemon.client.get("left").state == job_pb2.JOB_STATE_QUEUED
 
     tuning = held_daemon.begin_m1ctl("tune", "cifar", *BRIEFLY, "--name", "cancelled")
