@@ -7,6 +7,11 @@ step belongs to follows from its epoch alone, so a training resumes exactly in b
 
 AdamW without decay of biases and norms; a rise along a line and a cosine by steps; random resized crops, mirroring and
 slight colour; label smoothing; ImageNet's normalisation, which is what torchvision's weights were trained with.
+
+Evidence: resnet18 at 32 pixels learnt five classes of CIFAR-10 (1,500 images of each, 5 epochs), then the other five
+from 150 images of each, by turns from those weights and from scratch, in the same time of one thread (18 to 20 s of a
+shared x86-64 machine with two cores): 66.5 % (65.4, 67.1, 66.9) of 5,000 test images against 64.8 % (63.8, 64.5, 66.1),
+n = 3 seeds each, the better one in all three. `python bench/photos.py cifar10-jpeg.tar.xz --many 1500 --seconds 20`.
 """
 
 from __future__ import annotations
