@@ -289,3 +289,9 @@ def test_a_filter_that_names_nothing_is_refused(daemon: RunningDaemon) -> None:
             JobServiceStub(channel).ListJobs(job_pb2.ListJobsRequest(states=[number]))  # type: ignore[list-item]
         with pytest.raises(grpc.RpcError, match="kinds"):
             next(EventServiceStub(channel).Watch(event_pb2.WatchRequest(kinds=[number])))  # type: ignore[list-item]
+
+
+def test_a_recipe_without_data_of_its_own_asks_for_some(daemon: RunningDaemon) -> None:
+    with pytest.raises(M1Error, match='the recipe "photos" has no data of its own: name some with --data'):
+        daemon.client.submit("photos")
+    assert list(daemon.client.list_jobs()) == []

@@ -196,6 +196,9 @@ async def _check_data(
         raise _refused("spec.data", data, message, "leave the data out")
     if kind != "training":
         return
+    if not data:
+        message = f'the recipe "{recipe.name}" has no data of its own'
+        raise M1Error(Reason.INVALID_ARGUMENT, message, "name some with --data", field="spec.data")
     if not recipe.reads_data:
         needs = [need.with_settings(settings) for need in recipe.needs]
         await asyncio.to_thread(check_source, data_root, data, needs)
