@@ -79,11 +79,11 @@ def test_a_full_disk_refuses_a_submit_in_one_sentence_and_takes_it_when_there_is
         daemon.client.recipes()
         filler = fill(small_disk)
         with pytest.raises(M1Error) as caught:
-            daemon.client.submit("cifar", data="digits", request_id="r")
+            daemon.client.submit("stress", request_id="r")
         assert caught.value.reason is Reason.DISK_FULL
         assert list(daemon.client.list_jobs()) == []
         filler.unlink()
-        assert daemon.client.submit("cifar", data="digits", request_id="r").id == "j1"
+        assert daemon.client.submit("stress", request_id="r").id == "j1"
     finally:
         daemon.end()
 
