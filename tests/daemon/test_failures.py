@@ -20,6 +20,7 @@ from m1.journal import Continued, Exited, Metrics, journal_path
 from m1.paths import Home
 from m1.spec import JobSpec
 from m1.v1 import event_pb2, job_pb2
+from m1d.catalogue.plans import Planners
 from m1d.catalogue.profiles import Profiles, current_conditions
 from m1d.catalogue.recipes import Recipes
 from m1d.events.hub import Hub
@@ -144,7 +145,9 @@ def test_a_clock_that_jumps_changes_neither_the_order_of_the_jobs_nor_that_of_th
         hub = Hub(store.revision)
         profiles = Profiles(home.profiles, read_topology(), current_conditions)
         supervisor = Supervisor(home, store, profiles, lambda: next(times), lambda: 0.0)
-        parts = Parts(home, store, hub, supervisor, Recipes(home.cache), profiles, lambda: next(times))
+        parts = Parts(
+            home, store, hub, supervisor, Recipes(home.cache), profiles, Planners(home.cache), lambda: next(times)
+        )
         jobs = [store_job(parts, _plan(name)) for name in ("a", "b", "c")]
         assert [job.create_time for job in jobs] == [1e9, 2e9, 5e8]
         pause(parts, jobs[0], hold=False)
