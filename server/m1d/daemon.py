@@ -42,6 +42,7 @@ from m1d.api.metrics import MetricService
 from m1d.api.recipes import RecipeService
 from m1d.api.results import ResultService
 from m1d.api.system import SystemService
+from m1d.catalogue.plans import Planners
 from m1d.catalogue.profiles import Profiles, current_conditions
 from m1d.catalogue.recipes import Recipes
 from m1d.events.hub import Hub
@@ -95,7 +96,16 @@ class Daemon:
         self._profiles = Profiles(home.profiles, self._topology, current_conditions)
         self._supervisor = Supervisor(home, self._store, self._profiles, time.time, time.monotonic)
         self._recipes = Recipes(home.cache)
-        self._parts = Parts(home, self._store, self._hub, self._supervisor, self._recipes, self._profiles, time.time)
+        self._parts = Parts(
+            home,
+            self._store,
+            self._hub,
+            self._supervisor,
+            self._recipes,
+            self._profiles,
+            Planners(home.cache),
+            time.time,
+        )
         self._live = LiveStats(home.root, self._supervisor.active)
         self._stop = asyncio.Event()
 

@@ -53,6 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     plan.add_argument("--profile", default="", help="a JSON file of the job's profile")
     plan.add_argument("--samples", type=int, help="how many its data have to train on; left out: not known")
     plan.add_argument("--tested", type=int, help="how many its data have to test on; left out: no test split")
+    plan.add_argument("--beside", default="", help="the job that holds the machine meanwhile")
+    plan.add_argument(
+        "--choose", default="now", choices=("now", "later", "never"), help="later, never: only refuse what is wrong"
+    )
     for declaration in DECLARATIONS.values():
         if declaration.measures:  # its findings are the daemon's to keep
             continue
@@ -92,7 +96,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from m1train.task.planning import Counts
 
             counts = Counts(chosen.samples, chosen.tested)
-            return plan_settings(chosen.recipe, chosen.settings, chosen.profile, counts)
+            given = chosen.recipe, chosen.settings, chosen.profile
+            return plan_settings(*given, counts, chosen.choose, chosen.beside)
         from m1train.commands.alone import train_alone
 
         settings = dict(pair.partition("=")[::2] for pair in chosen.set)

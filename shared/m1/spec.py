@@ -41,6 +41,8 @@ class JobSpec:
     profile: Profile = field(default_factory=Profile)
     profile_source: Source = ""
     profile_stale: Sequence[str] = ()
+    planned: Sequence[str] = ()
+    """The settings that were chosen by this machine's speed when it was submitted."""
     priority: int = 0
     """Higher runs first."""
     retries: int = DEFAULT_RETRIES

@@ -302,6 +302,15 @@ def test_a_plan_that_is_there_is_kept() -> None:
     assert planned(FakePace(0.1), budget="2min", lr=0.05).settings["lr"] == 0.05
 
 
+def test_what_is_chosen_later_is_refused_only_where_no_plan_could_mend_it() -> None:
+    wanted = resolved(CifarFastConfig, {"budget": "90s"})
+    assert plan(wanted, REAL, never, "later") == Planned()
+    with pytest.raises(M1Error, match="no plan has been made"):
+        plan(wanted, REAL, never, "never")
+    with pytest.raises(M1Error, match="is no length of time"):
+        plan(resolved(CifarFastConfig, {"budget": "banana"}), REAL, never, "later")
+
+
 def test_less_data_are_trained_more_often_and_data_that_are_not_known_are_assumed() -> None:
     few = planned(FakePace(0.1), Counts(5_000), budget="2min")
     assert few.settings["epochs"] > planned(FakePace(0.1), budget="2min").settings["epochs"]  # type: ignore[operator]

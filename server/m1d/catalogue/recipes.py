@@ -74,6 +74,8 @@ class RecipeInfo:
     reads_data: bool = False
     """It reads its data itself, whatever their form."""
     uses: Sequence[UseInfo] = ()
+    plans: bool = False
+    """It leaves settings to this machine's speed: see m1d.catalogue.plans."""
 
     @property
     def kind(self) -> JobKind:
@@ -245,6 +247,7 @@ def _recipe(data: Mapping[str, Any]) -> RecipeInfo:
         sample_unit="" if measures else data["sample_unit"],
         reads_data=data["reads_data"],
         uses=tuple(_use(use) for use in data["uses"]),
+        plans=data["plans"],
     )
 
 

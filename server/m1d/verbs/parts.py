@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from m1.paths import Home
 
+from m1d.catalogue.plans import Planners
 from m1d.catalogue.profiles import Profiles
 from m1d.catalogue.recipes import Recipes
 from m1d.events.hub import Hub
@@ -24,5 +25,6 @@ class Parts:
     supervisor: Supervisor
     recipes: Recipes
     profiles: Profiles
+    planners: Planners
     clock: Callable[[], float]
     """Seconds since the epoch."""

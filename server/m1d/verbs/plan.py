@@ -59,6 +59,8 @@ class Plan:
     """The fields of the profile that were asked for."""
     parent: Parent | None
     upload: RecipeUpload | None
+    words: str = ""
+    """What was chosen by this machine's speed, if anything was."""
 
 
 async def make_plan(parts: Parts, request: Request) -> Plan:

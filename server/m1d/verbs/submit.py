@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Set
 
 from m1.errors import M1Error, Reason
 from m1.spec import JobSpec
-from m1.v1 import job_pb2
+from m1.v1 import event_pb2, job_pb2
 
-from m1d.events.emit import tell_state
+from m1d.events.emit import notice, tell_state
 from m1d.jobs import recipe_file as recipe_files
 from m1d.jobs.job import Job
 from m1d.jobs.parent import copy_checkpoint, remove_copy
 from m1d.jobs.states import JobState
 from m1d.store import Store
+from m1d.verbs.choose_settings import choose_settings
 from m1d.verbs.parts import Parts
 from m1d.verbs.plan import Plan, Request, make_plan
 
@@ -26,7 +28,11 @@ async def submit(parts: Parts, request: Request, *, validate_only: bool = False)
         M1Error: what is wrong with the request; NAME_TAKEN; BAD_CHECKPOINT for a parent that cannot be copied.
     """
     plan = await make_plan(parts, request)
-    # Refused before anything is copied, where that is possible.
+    # Refused before anything is measured or copied, where that is possible.
+    job = known_or_new(parts, plan)
+    if job.number:
+        return job
+    plan = await choose_settings(parts, plan, only_check=validate_only)
     job = known_or_new(parts, plan)
     if validate_only or job.number:
         return job
@@ -57,6 +63,8 @@ def store(parts: Parts, plan: Plan, parent_copy: str = "") -> Job:
         if plan.upload:
             recipe_files.keep(parts.home, job.id, plan.upload.content)
         tell_state(tx, job, job.create_time, job_pb2.JOB_STATE_UNSPECIFIED)
+        if plan.words:
+            notice(tx, job, job.create_time, event_pb2.SEVERITY_INFO, plan.words)
     parts.supervisor.wake()
     return job
 
@@ -108,7 +116,9 @@ def _free_name(known: Store, spec: JobSpec) -> str:
 
 def _check_same(known: Job, plan: Plan) -> None:
     """Refuse a request that asks for another job than it made before; a default may have changed since."""
-    same = _asked_for(known.spec, plan) == _asked_for(plan.spec, plan)
+    # What the machine chose was not asked for, and is another time after time.
+    chosen = {*known.spec.planned, *plan.spec.planned}
+    same = _asked_for(known.spec, plan, chosen) == _asked_for(plan.spec, plan, chosen)
     if not same or plan.name not in {"", known.name}:
         raise M1Error(
             Reason.INVALID_ARGUMENT,
@@ -119,13 +129,13 @@ def _check_same(known: Job, plan: Plan) -> None:
         )
 
 
-def _asked_for(spec: JobSpec, plan: Plan) -> tuple[object, ...]:
+def _asked_for(spec: JobSpec, plan: Plan, chosen: Set[str]) -> tuple[object, ...]:
     return (
         spec.kind,
         spec.recipe,
         spec.recipe_file,
         spec.data,
-        dict(spec.settings),
+        {name: value for name, value in spec.settings.items() if name not in chosen},
         [getattr(spec.profile, name) for name in plan.asked],
         spec.priority,
         spec.from_checkpoint,

@@ -10,9 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from m1.settings import Value
+
+Choosing = Literal["now", "later", "never"]
+"""When a plan is chosen: now; later, so that only what no plan could mend is refused; or never, so that what is there
+must do."""
 
 
 @dataclass(frozen=True)

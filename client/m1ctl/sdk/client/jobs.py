@@ -11,6 +11,9 @@ from m1ctl.sdk.client.data import Data, OnProgress
 from m1ctl.sdk.connection import GIVE_UP_S, go_on
 from m1ctl.sdk.requests import asked_profile, build, build_settings, name_or_file
 
+SPEED_CHECK_S = 180.0
+"""How long the daemon may measure this machine for settings that are chosen by its speed."""
+
 
 class Jobs(Data):
     """JobService."""
@@ -41,7 +44,8 @@ class Jobs(Data):
             recipe: The recipe's name, or a file of one's own: `recipe_file("mine.py")`. The daemon checks a file by its
                 first step, which takes seconds; the deadline is later by what it allows that.
             data: A dataset's name or an absolute path on the daemon's machine; empty: the recipe's default.
-            settings: Any subset of the recipe's settings, numbers as numbers or as text.
+            settings: Any subset of the recipe's settings, numbers as numbers or as text. Where the recipe leaves some
+                to the machine's speed (a budget of time), the daemon measures that before it answers.
             name: Unique; empty: made from the recipe's name.
             priority: Higher runs first, from -1000 to 1000.
             profile: What differs from the machine's default.
@@ -70,9 +74,10 @@ class Jobs(Data):
         timeout_s = self._check_timeout_s(recipe)
 
         def send(*, only_check: bool) -> job_pb2.Job:
+            measuring_s = SPEED_CHECK_S if settings and not only_check else 0
             return self._ask(
                 job_pb2.SubmitJobResponse,
-                timeout_s,
+                timeout_s + measuring_s,
                 persistent=True,
                 spec=spec,
                 name=name,

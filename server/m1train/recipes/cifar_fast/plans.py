@@ -17,7 +17,7 @@ from m1.errors import M1Error, Reason, shortened
 from m1.settings import Value
 from m1.units import format_duration
 
-from m1train.task.planning import Counts, Pace, Planned
+from m1train.task.planning import Choosing, Counts, Pace, Planned
 
 if TYPE_CHECKING:
     from m1train.recipes.cifar_fast import CifarFastConfig
@@ -166,15 +166,17 @@ def seconds(budget: str) -> float:
     return length_s
 
 
-def plan(config: CifarFastConfig, counts: Counts, pace: Callable[[], Pace]) -> Planned:
+def plan(config: CifarFastConfig, counts: Counts, pace: Callable[[], Pace], choosing: Choosing = "now") -> Planned:
     """Choose the dearest plan of the ladder that fits the budget on this machine; `pace` is asked only for a choice.
 
     Raises:
         M1Error: INVALID_SETTING, for a budget that no plan fits, or settings that cannot be.
     """
     budget_s = seconds(config.budget)
-    if config.sizes or config.widths or config.epochs or budget_s == math.inf:
+    there = config.sizes or config.widths or config.epochs or budget_s == math.inf
+    if there or choosing == "never":
         settled(config)
+    if there or choosing != "now":
         return Planned()
     prediction = _Prediction(config, counts, pace())
     best = _dearest(list(ladder()), budget_s, prediction, config.budget)
