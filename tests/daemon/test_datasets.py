@@ -9,7 +9,7 @@ from harness import RunningDaemon
 from m1.datasets import dataset_directories
 from m1.errors import ExitCode, M1Error, Reason
 from m1.paths import Home
-from m1.v1 import dataset_pb2, job_pb2
+from m1.v1 import dataset_pb2, dataset_pb2_grpc, job_pb2
 from PIL import Image
 
 
@@ -55,7 +55,8 @@ def prepared(daemon: RunningDaemon, source: str, name: str = "", **settings: obj
     """Read a data set as it is set, by the contract alone."""
     request = dataset_pb2.PrepareDatasetRequest(source=source, name=name)
     request.settings.update(settings)
-    *_, last = daemon.client.connection.stream(daemon.client._datasets.PrepareDataset, request)
+    stub = dataset_pb2_grpc.DatasetServiceStub(daemon.client.connection.channel)
+    *_, last = daemon.client.connection.stream(stub.PrepareDataset, request)
     found: dataset_pb2.Dataset = last.dataset
     return found
 

@@ -154,7 +154,8 @@ def test_a_bad_file_is_refused_with_its_line_and_leaves_nothing(daemon: RunningD
     )
     mine.write_text(TEMPLATE)
     shown = daemon.m1ctl("recipes", "show", "./mine.py:Mine", cwd=mine.parent)
-    assert shown.stdout.startswith("Mine: A small network for 32 x 32 images.\ndefault data: digits\n"), shown.stderr
+    assert shown.stdout.startswith("Mine: A small network for 32 x 32 images.\n"), shown.stderr
+    assert "images of 32 px (squeeze) and a label for each" in shown.stdout
     assert "Channels of the first layer." in shown.stdout
     mine.write_text("import os\nos._exit(7)\n")
     with pytest.raises(M1Error, match=r"mine.py: it ended the process that checked it \(exit status 7\)"):
