@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from harness import RunningDaemon
 from m1.datasets import dataset_directories
 from m1.errors import ExitCode, M1Error, Reason
 from m1.paths import Home
-from m1.v1 import dataset_pb2, job_pb2
+from m1.v1 import dataset_pb2, dataset_pb2_grpc, job_pb2
 from PIL import Image
 
 
@@ -51,11 +52,12 @@ def test_a_data_set_that_a_job_wants_is_not_deleted(daemon: RunningDaemon) -> No
     assert daemon.client.delete_dataset("few") > 0
 
 
-def prepared(daemon: RunningDaemon, source: str, name: str = "", **settings: object) -> dataset_pb2.Dataset:
+def prepared(daemon: RunningDaemon, source: str, name: str = "", **settings: Any) -> dataset_pb2.Dataset:
     """Read a data set as it is set, by the contract alone."""
     request = dataset_pb2.PrepareDatasetRequest(source=source, name=name)
     request.settings.update(settings)
-    *_, last = daemon.client.connection.stream(daemon.client._datasets.PrepareDataset, request)
+    stub = dataset_pb2_grpc.DatasetServiceStub(daemon.client.connection.channel)
+    *_, last = daemon.client.connection.stream(stub.PrepareDataset, request)
     found: dataset_pb2.Dataset = last.dataset
     return found
 
@@ -103,7 +105,7 @@ def test_a_text_is_read_as_text(daemon: RunningDaemon, tmp_path: Path) -> None:
     ],
 )
 def test_a_setting_that_cannot_be_is_refused_by_its_field(
-    daemon: RunningDaemon, tmp_path: Path, settings: dict[str, object], field: str
+    daemon: RunningDaemon, tmp_path: Path, settings: dict[str, Any], field: str
 ) -> None:
     with pytest.raises(M1Error) as refused:
         prepared(daemon, str(images(tmp_path / "shades", 10)), **settings)
