@@ -54,6 +54,8 @@ lint: $(VENV)/.for-test $(PROTO_VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --exclude '^tests/(train|fixtures)/' tests
+	$(BIN)/mypy tests/train
 	$(BIN)/buf lint proto
 	@rm -rf build/stubs && mkdir -p build/stubs
 	$(call generate,build/stubs)

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import psutil
 from m1.jobdir import lock_path
@@ -62,7 +62,7 @@ class RunningDaemon:
         self.process.terminate()
         return self.process.wait(PATIENCE_S)
 
-    def m1ctl(self, *arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+    def m1ctl(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
         """The command line, as a person types it; not on a terminal."""
         return subprocess.run(
             [sys.executable, "-P", "-m", "m1ctl", *arguments],
@@ -71,7 +71,7 @@ class RunningDaemon:
             timeout=PATIENCE_S,
             check=False,
             env=environment(self.home),
-            **options,  # type: ignore[call-overload]
+            **options,
         )
 
     def begin_m1ctl(self, *arguments: str) -> subprocess.Popen[str]:

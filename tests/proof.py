@@ -285,7 +285,7 @@ def _described(pid: int) -> str:
 
 def is_change(event: event_pb2.Event) -> bool:
     """Whether it tells of a change of state."""
-    return event.WhichOneof("payload") == "state_changed"
+    return bool(event.WhichOneof("payload") == "state_changed")
 
 
 def persist(client: Client, call: Callable[[], T], done: Callable[[M1Error], T | None] = lambda _: None) -> T:
@@ -387,7 +387,7 @@ def check_checkpoints(
     stored: Iterable[event_pb2.Event], acknowledged: Iterable[checkpoint_pb2.Checkpoint], home: Path
 ) -> None:
     """Each acknowledged checkpoint is stored with its hash, and whole on the disk, unless its deletion was told."""
-    created = {}
+    created: dict[str, str] = {}
     gone = set()
     for event in stored:
         payload = event.WhichOneof("payload")
@@ -402,10 +402,10 @@ def check_checkpoints(
             gone |= {made for made in created if made.startswith(f"{event.job_id}@")}
     for checkpoint in acknowledged:
         assert created.get(checkpoint.id) == checkpoint.weights_sha256
-    for made in created.keys() - gone:
-        job_id, _, step = made.partition("@")
+    for name in created.keys() - gone:
+        job_id, _, step = name.partition("@")
         weights = checkpoint_path(Home(home).job(job_id), int(step)) / "weights.safetensors"
-        assert hashlib.sha256(weights.read_bytes()).hexdigest() == created[made], f"{made} is not what was written"
+        assert hashlib.sha256(weights.read_bytes()).hexdigest() == created[name], f"{name} is not what was written"
 
 
 def pure_metrics(stored: Iterable[event_pb2.Event]) -> dict[str, dict[tuple[int, str], float]]:

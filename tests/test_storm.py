@@ -130,16 +130,16 @@ class Asker:
 
     def ask(self, verb: str, job: str) -> None:
         """Ask for a change of a job, and hold the answer against the model."""
-        call = {
+        calls: dict[str, Callable[[], job_pb2.Job]] = {
             "pause": lambda: self.client.pause(job),
             "hold": lambda: self.client.pause(job, hold=True),
             "resume": lambda: self.client.resume(job),
             "cancel": lambda: self.client.cancel(job),
             "retry": lambda: self.client.retry(job),
-        }[verb]
+        }
 
         def told() -> None:
-            answer = call()
+            answer = calls[verb]()
             state = state_of(answer.state)
             assert state in ANSWERS[verb], f"{verb} {job} was answered with {state}"
             self._world.answers.append(Answer(verb, job, state, answer.revision))
@@ -161,7 +161,7 @@ class Asker:
         """Ask for a deletion."""
         self._allowing_refusal("delete", lambda: self.client.delete(job))
 
-    def _allowing_refusal(self, verb: str, call: Callable[[], None]) -> None:
+    def _allowing_refusal(self, verb: str, call: Callable[[], object]) -> None:
         try:
             persist(self.client, lambda: (call(), True))
         except M1Error as error:
@@ -253,7 +253,7 @@ class World:
             if found is True:
                 break
             if not isinstance(found, tuple):  # patience is from one event to the next: many jobs may be left
-                self.watcher.wait_until(lambda heard=heard: len(self.watcher.events) > heard, PATIENCE_S)
+                self.watcher.wait_until(lambda heard=heard: len(self.watcher.events) > heard, PATIENCE_S)  # type: ignore[misc]
                 log = self.keeper.daemon.log()[-2000:]
                 assert len(self.watcher.events) > heard, (
                     f"nothing moves {self.unfinished()} {self.watcher.error}\n{log}"
@@ -451,7 +451,7 @@ def test_a_storm_of_verbs_and_kills_loses_nothing_and_every_job_ends_with_the_sa
         part = 0
         while not world.done:
             storm = type("Storm", (Storm,), {})
-            run_state_machine_as_test(  # type: ignore[no-untyped-call]
+            run_state_machine_as_test(
                 hypothesis.seed(SEED * 1_000_003 + part)(storm),
                 settings=hypothesis.settings(
                     max_examples=4,

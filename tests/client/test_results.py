@@ -74,7 +74,10 @@ def test_results_are_listed_with_kind_step_and_size() -> None:
 
 
 def test_answers_have_their_file_first() -> None:
-    rows = [{"probability": 0.93128, "class": "cat", "file": "/a.jpg"}, {"file": "/b.jpg", "class": "dog"}]
+    rows: list[dict[str, Any]] = [
+        {"probability": 0.93128, "class": "cat", "file": "/a.jpg"},
+        {"file": "/b.jpg", "class": "dog"},
+    ]
     assert [line.split() for line in answer_table(rows).splitlines()] == [
         ["FILE", "CLASS", "PROBABILITY"],
         ["/a.jpg", "cat", "0.9313"],
@@ -142,8 +145,8 @@ def played() -> Iterator[tuple[Played, Home]]:
     with tempfile.TemporaryDirectory(prefix="m1-", dir="/tmp") as directory:
         home = Home(Path(directory))
         server, service = grpc.server(ThreadPoolExecutor(2)), Played()
-        result_pb2_grpc.add_ResultServiceServicer_to_server(service, server)  # type: ignore[no-untyped-call]
-        job_pb2_grpc.add_JobServiceServicer_to_server(service, server)  # type: ignore[no-untyped-call]
+        result_pb2_grpc.add_ResultServiceServicer_to_server(service, server)
+        job_pb2_grpc.add_JobServiceServicer_to_server(service, server)
         server.add_insecure_port(socket_address(home))
         server.start()
         yield service, home

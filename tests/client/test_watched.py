@@ -44,7 +44,7 @@ def measured(second: float, step: int, values: Mapping[str, float] | None = None
 
 
 def changed(second: float, before: job_pb2.JobState, job: job_pb2.Job, reason: str = "") -> event_pb2.Event:
-    change = event_pb2.StateChanged(**{"from": before}, to=job.state, job=job, reason=reason)  # type: ignore[arg-type]
+    change = event_pb2.StateChanged(**{"from": before}, to=job.state, job=job, reason=reason)
     return event_pb2.Event(time=at(second), state_changed=change)
 
 

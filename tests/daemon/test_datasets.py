@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from harness import RunningDaemon
@@ -51,7 +52,7 @@ def test_a_data_set_that_a_job_wants_is_not_deleted(daemon: RunningDaemon) -> No
     assert daemon.client.delete_dataset("few") > 0
 
 
-def prepared(daemon: RunningDaemon, source: str, name: str = "", **settings: object) -> dataset_pb2.Dataset:
+def prepared(daemon: RunningDaemon, source: str, name: str = "", **settings: Any) -> dataset_pb2.Dataset:
     """Read a data set as it is set, by the contract alone."""
     request = dataset_pb2.PrepareDatasetRequest(source=source, name=name)
     request.settings.update(settings)
@@ -104,7 +105,7 @@ def test_a_text_is_read_as_text(daemon: RunningDaemon, tmp_path: Path) -> None:
     ],
 )
 def test_a_setting_that_cannot_be_is_refused_by_its_field(
-    daemon: RunningDaemon, tmp_path: Path, settings: dict[str, object], field: str
+    daemon: RunningDaemon, tmp_path: Path, settings: dict[str, Any], field: str
 ) -> None:
     with pytest.raises(M1Error) as refused:
         prepared(daemon, str(images(tmp_path / "shades", 10)), **settings)

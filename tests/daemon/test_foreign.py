@@ -143,7 +143,7 @@ def notices(daemon: RunningDaemon, job: str) -> list[str]:
     return found
 
 
-JOURNALS: dict[str, Callable[[Path, Path], None]] = {
+JOURNALS: dict[str, Callable[[Path, Path], object]] = {
     "of another job": lambda journal, other: journal.write_bytes(other.read_bytes()),
     "shorter than what was taken in": lambda journal, _: journal.write_bytes(journal.read_bytes()[:200]),
     "with a record of a wrong kind": lambda journal, _: journal.write_bytes(

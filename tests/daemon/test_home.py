@@ -143,7 +143,7 @@ def test_health_and_reflection_are_served(daemon: RunningDaemon) -> None:
     assert ours <= services
     stub = health_pb2_grpc.HealthStub(channel)
     for name in ["", *ours]:
-        answer = stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=PATIENCE_S)
+        answer = stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=PATIENCE_S)  # type: ignore[attr-defined]
         assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 

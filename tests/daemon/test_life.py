@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -267,16 +267,16 @@ def test_a_verb_in_the_wrong_state_is_refused_and_changes_nothing(held_daemon: R
     if verb != "retry":
         client.cancel(job.id)
     before = client.get(job.id)
-    call = {
+    calls: dict[str, Callable[[], object]] = {
         "pause": lambda: client.pause(job.id),
         "hold": lambda: client.pause(job.id, hold=True),
         "resume": lambda: client.resume(job.id),
         "cancel": lambda: client.cancel(job.id),
         "checkpoint": lambda: client.create_checkpoint(job.id),
         "retry": lambda: client.retry(job.id),
-    }[verb]
+    }
     with pytest.raises(M1Error) as caught:
-        call()
+        calls[verb]()
     assert caught.value.reason is Reason.WRONG_STATE
     assert job_pb2.JobState.Name(before.state).removeprefix("JOB_STATE_") in str(caught.value)
     assert client.get(job.id) == before

@@ -6,7 +6,7 @@ import json
 import shutil
 import tarfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ class Results:
 
     def use(
         self, job: str, use: str = "predict", inputs: Sequence[Path | str] = (), checkpoint: str = "", **options: Any
-    ) -> list[result_pb2.UseModelResponse]:
+    ) -> Sequence[result_pb2.UseModelResponse]:
         request = result_pb2.UseModelRequest(job=job, use=use, checkpoint=checkpoint, inputs=map(str, inputs))
         request.options.update(options)
         return list(self._connection.stream(self._stub.UseModel, request, PATIENCE_S))
@@ -216,7 +216,11 @@ def test_a_deleted_job_has_neither_results_nor_a_model(old: RunningDaemon, pictu
     results, directory = Results(old), Home(old.home).job(old.client.get("finished").id)
     old.client.delete("finished")
     assert not directory.exists()
-    for ask in (lambda: results.list("finished"), lambda: results.use("finished", inputs=[picture])):
+    asked: tuple[Callable[[], object], ...] = (
+        lambda: results.list("finished"),
+        lambda: results.use("finished", inputs=[picture]),
+    )
+    for ask in asked:
         with pytest.raises(M1Error, match='there is no job "finished"') as caught:
             ask()
         assert caught.value.reason is Reason.JOB_NOT_FOUND

@@ -238,7 +238,7 @@ def test_a_request_id_that_belongs_to_another_job_is_refused(held_daemon: Runnin
     job = held_daemon.client.submit("cifar", data="digits", request_id="abc")
     for other in ({"settings": {"epochs": 7}}, {"name": "other"}, {"data": "few"}):
         with pytest.raises(M1Error) as caught:
-            held_daemon.client.submit("cifar", request_id="abc", **({"data": "digits"} | other))  # type: ignore[arg-type]
+            held_daemon.client.submit("cifar", request_id="abc", **({"data": "digits"} | other))
         assert caught.value.field == "request_id"
         assert job.id in str(caught.value)
 
@@ -269,7 +269,9 @@ def test_a_value_of_any_length_gets_its_own_sentence(daemon: RunningDaemon) -> N
 def test_a_request_that_is_no_message_is_an_invalid_argument_and_leaves_no_trace(daemon: RunningDaemon) -> None:
     import grpc
 
-    call = daemon.client.connection.channel.unary_unary("/m1.v1.JobService/GetJob")
+    call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = daemon.client.connection.channel.unary_unary(
+        "/m1.v1.JobService/GetJob"
+    )
     for garbage in (b"\xff\xff\xff", b"\x0a\x02\xff\xfe"):
         with pytest.raises(grpc.RpcError) as caught:
             call(garbage)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from harness import LONG, PATIENCE_S, RunningDaemon, running_daemon
@@ -109,14 +110,18 @@ class Run:
 
     def delete(self, job: str) -> None:
         gone = {Reason.JOB_NOT_FOUND}
-        persist(self.client, lambda: self.client.delete(job) or True, lambda error: error.reason in gone or None)
+        persist(
+            self.client,
+            lambda: self.client.delete(job) or True,  # type: ignore[func-returns-value]
+            lambda error: error.reason in gone or None,
+        )
         self.deleted.add(job)
 
     def discard(self, checkpoint: str) -> None:
         gone = {Reason.CHECKPOINT_NOT_FOUND}
         persist(
             self.client,
-            lambda: self.client.delete_checkpoint(checkpoint) or True,
+            lambda: self.client.delete_checkpoint(checkpoint) or True,  # type: ignore[func-returns-value]
             lambda error: error.reason in gone or None,
         )
 
@@ -255,7 +260,8 @@ def test_two_submits_of_one_request_are_one_job_though_the_first_was_not_answere
     assert [job.id for job in quiet_daemon.client.list_jobs()] == [job.id]
 
 
-def _submit_stub(daemon: RunningDaemon) -> object:
+def _submit_stub(daemon: RunningDaemon) -> Callable[..., Any]:
     from m1.v1 import job_pb2_grpc
 
-    return job_pb2_grpc.JobServiceStub(daemon.client.connection.channel).SubmitJob
+    submit_job: Callable[..., Any] = job_pb2_grpc.JobServiceStub(daemon.client.connection.channel).SubmitJob
+    return submit_job

@@ -21,10 +21,12 @@ from m1d.events.hub import CAPACITY_EVENTS
 STATE = event_pb2.EVENT_KIND_STATE
 
 
-def stream(daemon: RunningDaemon, **request: object) -> grpc.CallIterator[event_pb2.WatchResponse]:
+def stream(daemon: RunningDaemon, **request: object) -> grpc._CallIterator[event_pb2.WatchResponse]:
     """A raw watch: no reconnecting."""
     stub = EventServiceStub(daemon.client.connection.channel)
-    return stub.Watch(event_pb2.WatchRequest(**request), timeout=PATIENCE_S)  # type: ignore[arg-type]
+    request_ = event_pb2.WatchRequest(**request)  # type: ignore[arg-type]
+    responses: grpc._CallIterator[event_pb2.WatchResponse] = stub.Watch(request_, timeout=PATIENCE_S)
+    return responses
 
 
 def submit(daemon: RunningDaemon, name: str) -> job_pb2.Job:

@@ -67,7 +67,7 @@ def test_colour_jitter_is_torchvisions_in_every_order(pictures: torch.Tensor, or
 
 
 def test_each_sample_is_jittered_in_its_own_order(pictures: torch.Tensor) -> None:
-    factors = np.tile(np.float32([1.7, 0.3, 1.6]), (2, 1))
+    factors = np.tile(np.array([1.7, 0.3, 1.6], np.float32), (2, 1))
     both = jittered(as_floats(pictures[:2]), factors, np.array([(0, 1, 2), (2, 1, 0)]))
     for i, order in enumerate([(0, 1, 2), (2, 1, 0)]):
         alone = jittered(as_floats(pictures[i : i + 1]), factors[:1], np.array([order]))

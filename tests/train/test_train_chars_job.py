@@ -26,7 +26,7 @@ def new(tmp_path: Path, root: Path, name: str, text: str = BOOK, **settings: obj
     book = tmp_path / "book.txt"
     if not book.exists():
         book.write_text(text)
-    return Job.new(tmp_path / name, str(book), root, recipe="chars", **SMALL | settings)
+    return Job.new(tmp_path / name, str(book), root, recipe="chars", **SMALL | settings)  # type: ignore[arg-type]
 
 
 def of(records: list[Record], prefix: str) -> list[Metrics]:

@@ -1,5 +1,6 @@
 """What a checkpoint is, what is kept, and what is refused before anything of it is used."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -113,7 +114,7 @@ def test_a_checkpoint_is_on_the_medium_before_it_appears_and_its_manifest_is_the
 def test_where_the_system_has_a_full_sync_it_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
     monkeypatch.setattr(durable, "_FULL_FSYNC", 51)
-    monkeypatch.setattr(durable.fcntl, "fcntl", lambda _fd, command: asked.append(command))
+    monkeypatch.setattr(fcntl, "fcntl", lambda _fd, command: asked.append(command))
     durable.write_file(tmp_path / "file", b"content")
     durable.sync_directory(tmp_path)
     assert asked == [51, 51]

@@ -23,7 +23,7 @@ from reading import read, refused, silent
 
 
 def packed(folder: Path, path: Path, mode: str = "w:gz", prefix: str = "some/where/", *parts: str) -> Path:
-    with tarfile.open(path, mode) as tar:
+    with tarfile.open(path, mode) as tar:  # type: ignore[call-overload]
         for part in parts or ("train", "test"):
             tar.add(folder / part, prefix + part)
     return path

@@ -129,8 +129,8 @@ def test_what_a_source_has_is_known_before_it_is_read(root: Path, tmp_path: Path
     (tmp_path / "poems" / "cover.png").write_bytes(b"x")
     (own_images / "readme.txt").write_text("a readme makes no text of pictures")
     images, text = ("image", "label"), ("text",)
-    known = {"houses.csv": ("vector",), "book.txt": text, "notes.md": text, "images.tar.xz": images, "poems": text}
-    known |= {own_images.name: images, "archive.zip": None, "unknown": None}
+    known: dict[str, tuple[str, ...] | None] = {"houses.csv": ("vector",), "book.txt": text, "notes.md": text}
+    known |= {"images.tar.xz": images, "poems": text, own_images.name: images, "archive.zip": None, "unknown": None}
     assert {name: kinds_of(root, str(tmp_path / name)) for name in known} == known
     assert [kinds_of(root, name) for name in ("digits", "cifar10", "stdlib", "nobody")] == [images, images, text, None]
     read(root, tmp_path / "book.txt", "book", TEXT)

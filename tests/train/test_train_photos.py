@@ -73,7 +73,7 @@ class Training:
         drawn = draw(len(self.images), at.epoch)
         logits = self.recipe.training_logits(self.model, self.recipe.training_inputs(self.images, drawn), drawn)
         loss = self.recipe.loss(logits, self.labels)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         self.recipe.set_rates(self.optimizer, at)
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -149,7 +149,7 @@ def test_what_is_dropped_follows_from_the_draw_and_not_from_the_batch(name: str)
         if isinstance(module, DrawnDropout):
             module.p = 0.5  # the early ones hardly drop anything
         if isinstance(module, nn.BatchNorm2d):
-            module.forward = lambda x: x  # type: ignore[method-assign]  # it looks at the whole batch
+            module.forward = lambda x: x  # type: ignore[assignment,method-assign]  # it looks at the whole batch
     images = pictures(4)
 
     def logits(samples: slice, epoch: int = 0) -> Tensor:

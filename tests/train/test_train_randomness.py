@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -74,7 +76,7 @@ def test_dropout_differs_by_layer_epoch_and_seed_and_keeps_the_mean() -> None:
         for layer in (0, 1)
     ]
     for i, mask in enumerate(masks):
-        assert mask.unique().tolist() == [0.0, pytest.approx(1 / 0.7)]
+        assert mask.unique().tolist() == [0.0, pytest.approx(1 / 0.7)]  # type: ignore[no-untyped-call]
         assert abs(float(mask.mean()) - 1) < 0.01
         assert all(0.5 < float((mask == other).float().mean()) < 0.65 for other in masks[:i])
 
@@ -102,10 +104,11 @@ def test_the_even_split_takes_equal_shares_of_unequal_classes() -> None:
 
 def test_the_test_split_is_another_one_than_the_validation_and_both_leave_the_rest_in_its_order() -> None:
     labels = np.repeat(np.arange(3), (100, 50, 10))
-    for split in (
+    splits: tuple[Callable[[Stream], tuple[np.ndarray, np.ndarray]], ...] = (
         lambda stream: even_split(5, labels, 16, stream),
         lambda stream: random_split(5, len(labels), 16, stream),
-    ):
+    )
+    for split in splits:
         rest, held_out = split(Stream.SPLIT)
         assert np.array_equal(np.sort(np.concatenate((rest, held_out))), np.arange(160))
         assert np.all(np.diff(rest) > 0)

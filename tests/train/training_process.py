@@ -165,7 +165,9 @@ def pure_metrics(records: list[Record]) -> dict[tuple[int, str], str]:
     """Every metric that is a pure function of the training, to its last bit; recorded twice, it must be the same."""
     found: dict[tuple[int, str], str] = {}
     for record in records:
-        for key, value in record.values.items() if isinstance(record, Metrics) else ():
+        if not isinstance(record, Metrics):
+            continue
+        for key, value in record.values.items():
             if not key.startswith(_CLOCKED):
                 assert found.setdefault((record.step, key), repr(value)) == repr(value), (record.step, key)
     return found
