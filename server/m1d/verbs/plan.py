@@ -196,7 +196,7 @@ async def _check_data(
         raise _refused("spec.data", data, message, "leave the data out")
     if kind != "training":
         return
-    if not data:
+    if not (data or recipe.reads_data):
         message = f'the recipe "{recipe.name}" has no data of its own'
         raise M1Error(Reason.INVALID_ARGUMENT, message, "name some with --data", field="spec.data")
     if not recipe.reads_data:
