@@ -11,10 +11,10 @@ from harness import RunningDaemon
 from m1.errors import ExitCode, M1Error, Reason
 from m1.profile import Chosen
 from m1.v1 import job_pb2
+from m1d.catalogue.choose_profile import choose_profile, has_cuda
 from m1d.catalogue.profiles import Profiles
 from m1d.jobs.parent import Parent
 from m1d.machine.topology import CoreKind, Topology
-from m1d.verbs.choose_profile import choose_profile, has_cuda
 
 
 def refused(daemon: RunningDaemon, call: Callable[[], object]) -> M1Error:

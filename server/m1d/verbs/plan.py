@@ -18,12 +18,12 @@ from m1.profile import Chosen
 from m1.settings import Value, resolve
 from m1.spec import JobKind, JobSpec
 
+from m1d.catalogue.choose_profile import choose_profile
 from m1d.catalogue.profiles import Profiles
 from m1d.catalogue.recipes import RecipeInfo, Recipes
 from m1d.jobs.names import check_name
 from m1d.jobs.parent import Parent, read_parent
 from m1d.jobs.recipe_file import RecipeUpload
-from m1d.verbs.choose_profile import choose_profile
 from m1d.verbs.find import find_checkpoint
 from m1d.verbs.parts import Parts
 
