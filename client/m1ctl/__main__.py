@@ -12,7 +12,7 @@ def main() -> None:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure:
             reconfigure(errors="replace")
-    from m1ctl.commands.app import app
+    from m1ctl.app import app
 
     app(prog_name="m1ctl")
 

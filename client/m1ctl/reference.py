@@ -26,7 +26,7 @@ def page() -> str:
     """Return the page; the same on every machine, whatever its terminal."""
     import typer.main
 
-    from m1ctl.commands.app import app
+    from m1ctl.app import app
 
     os.environ.update(COLUMNS=str(_WIDTH), TERM="dumb")
     command: Any = typer.main.get_command(app)

@@ -13,7 +13,7 @@ from m1.errors import ExitCode, M1Error
 from m1.profile import DECLARED
 from m1.v1 import job_pb2
 from m1ctl.commands.daemon import check_installed
-from m1ctl.commands.submit import data_source, parse_pairs, parse_profile
+from m1ctl.commands.parsing import data_source, parse_pairs, parse_profile
 from m1ctl.sdk.client import Client
 from m1ctl.sdk.requests import SAID_BY_THE_DAEMON
 from m1ctl.session import reference

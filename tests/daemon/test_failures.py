@@ -32,8 +32,8 @@ from m1d.running.supervisor import Supervisor
 from m1d.store import Store
 from m1d.verbs.parts import Parts
 from m1d.verbs.pause import pause, resume
-from m1d.verbs.plan import Plan
-from m1d.verbs.submit import store as store_job
+from m1d.verbs.submit.plan import Plan
+from m1d.verbs.submit.submit import store as store_job
 from proof import stored_events, submit, training_pids
 from test_home import one_sentence, serve
 

@@ -72,7 +72,7 @@ def claims(
     output: Output = Format.text,
 ) -> None:
     """Test rules of thumb about training on this machine."""
-    from m1ctl.commands.submit import parse_pairs
+    from m1ctl.commands.parsing import parse_pairs
     from m1ctl.views.follow import follow_to_the_end
     from m1ctl.views.measurement import MeasuringView
 

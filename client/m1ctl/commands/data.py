@@ -57,7 +57,7 @@ def import_(
     """Import a dataset into the daemon's cache."""
     from m1.v1 import dataset_pb2
 
-    from m1ctl.commands.submit import parse_pairs
+    from m1ctl.commands.parsing import parse_pairs
     from m1ctl.views.dataset import PrepareView
     from m1ctl.views.pages import dataset_page
 

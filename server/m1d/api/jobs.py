@@ -22,8 +22,8 @@ from m1d.verbs.delete import delete
 from m1d.verbs.find import find_job
 from m1d.verbs.parts import Parts
 from m1d.verbs.pause import pause, resume
-from m1d.verbs.plan import Request
-from m1d.verbs.submit import submit
+from m1d.verbs.submit.plan import Request
+from m1d.verbs.submit.submit import submit
 
 # How soon a follower sees what a training process printed.
 _LOG_POLL_S = 0.2

@@ -10,7 +10,7 @@ from m1.datasets import cached_datasets
 
 from m1d.catalogue.plans import Choosing
 from m1d.verbs.parts import Parts
-from m1d.verbs.plan import Plan
+from m1d.verbs.submit.plan import Plan
 
 
 async def choose_settings(parts: Parts, plan: Plan, *, only_check: bool) -> Plan:

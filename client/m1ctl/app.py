@@ -12,7 +12,8 @@ import typer
 from m1.errors import ExitCode, M1Error, Reason
 from typer.core import TyperGroup
 
-from m1ctl.commands import bench, checkpoints, daemon, data, jobs, recipes, results, submit, tune, watch
+from m1ctl.commands import bench, checkpoints, daemon, data, jobs, recipes, results, watch
+from m1ctl.commands.new_job import submit, tune
 from m1ctl.output import Format, give_up_output, output_of, tell_error
 from m1ctl.session import Session, check_not_empty, check_timeout
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from m1ctl.commands.options import Output
-from m1ctl.commands.submit import parse_pairs, parse_profile
+from m1ctl.commands.parsing import parse_pairs, parse_profile
 from m1ctl.output import Format, put, put_json, tell
 from m1ctl.session import check_not_empty, session_of
 

@@ -1,4 +1,4 @@
-"""Submitting a job: checked (m1d.verbs.plan), then stored; what was answered is never lost."""
+"""Submitting a job: checked (m1d.verbs.submit.plan), then stored; what was answered is never lost."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from m1d.jobs.job import Job
 from m1d.jobs.parent import copy_checkpoint, remove_copy
 from m1d.jobs.states import JobState
 from m1d.store import Store
-from m1d.verbs.choose_settings import choose_settings
 from m1d.verbs.parts import Parts
-from m1d.verbs.plan import Plan, Request, make_plan
+from m1d.verbs.submit.choose_settings import choose_settings
+from m1d.verbs.submit.plan import Plan, Request, make_plan
 
 
 async def submit(parts: Parts, request: Request, *, validate_only: bool = False) -> Job:

@@ -1,0 +1,1 @@
+"""The verbs that make a job: submit, run, tune."""
