@@ -31,12 +31,12 @@ from m1.checkpoint_state import State
 from m1.jobdir import Profile, checkpoints_path
 from m1.journal import JournalWriter, journal_path
 from m1.metrics import LOSS
+from m1.process.journal import Journal
 from m1d.machine.topology import default_threads, read_topology
 from m1train import catalogue as recipes
 from m1train.checkpoints.snapshot import Snapshot
 from m1train.checkpoints.writer import CheckpointWriter
 from m1train.engine.device import set_up
-from m1train.job.journal import Journal
 from m1train.randomness import initial_weights
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer

@@ -1,14 +1,14 @@
 """The journal: what the training process has to say, kept until the daemon has taken it in.
 
-One file an attempt, `journal-<attempt>`, in the job's directory, written only by that attempt's training process and
-only by appending. A record is
+One file an attempt, `journal-<attempt>`, in the job's directory, written only by that attempt's processes and only by
+appending: by the training process, or by a program and the keeper that looks after it. A record is
 
     length  4 bytes, little-endian, of the payload
     crc32   4 bytes, little-endian, of the payload
     payload JSON of one of the record classes below, with its `kind`; in the first one also whose journal it is
 
-and is written by one call, so that a killed writer leaves at most one incomplete record, at the end; a writer that
-lives (a full disk) takes an incomplete one back before it writes another. The daemon reads
+and is written by one call, under a lock (flock) on the file, so that a killed writer leaves at most one incomplete
+record, at the end; whoever writes next takes that back first. The daemon reads
 on from the byte that it stored in the same transaction as the records before it, which is what makes the taking-in
 exactly once. Reading stops without an error at an incomplete record (the rest may follow) and with one at a record
 that is whole but wrong (nothing after it can be trusted), in a journal of another job or attempt, and in one that has
@@ -18,6 +18,7 @@ become shorter than what was read of it.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import struct
@@ -141,6 +142,21 @@ class Continued:
 
 
 @dataclass(frozen=True)
+class Joined:
+    """A program takes part: it looks at what is wanted, and leaves at a checkpoint when it is asked to."""
+
+    kind: ClassVar = "joined"
+
+
+@dataclass(frozen=True)
+class Leaving:
+    """A program ends its loop because it was asked to: when its exit status is 0, it has yielded."""
+
+    kind: ClassVar = "leaving"
+    step: int
+
+
+@dataclass(frozen=True)
 class Notice:
     """A sentence for the person who watches."""
 
@@ -226,6 +242,8 @@ Record = (
     | CheckpointRemoved
     | Held
     | Continued
+    | Joined
+    | Leaving
     | Notice
     | Result
     | Report
@@ -268,11 +286,11 @@ class JournalWriter:
         Raises:
             FileExistsError: another process has had this attempt.
         """
-        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._lock = threading.Lock()
         self._owner = _owner(path)
         self._end_bytes = 0
-        self._torn = False
+        """Up to here the records are whole."""
 
     def append(self, record: Record) -> None:
         """Write one record, in one call.
@@ -281,27 +299,35 @@ class JournalWriter:
             OSError: it could not be written (a full disk). Nothing of it remains; a later one may be tried.
         """
         data = {"kind": record.kind, "time": time.time(), "record": asdict(record)}
-        with self._lock:
+        with self._lock, _locked(self._fd):
+            self._find_end()
             payload = json.dumps(data if self._end_bytes else {**data, "of": self._owner}).encode()
             frame = _HEADER.pack(len(payload), zlib.crc32(payload)) + payload
-            self._take_back()
+            if len(payload) > MAX_PAYLOAD_BYTES:
+                raise ValueError(f"a record of {len(payload)} bytes, and at most {MAX_PAYLOAD_BYTES} are read")
             reach("before.journal")
-            self._torn = True
             try:
                 self._write(frame)
             except OSError:
                 with contextlib.suppress(OSError):  # then before the next record
-                    self._take_back()
+                    os.ftruncate(self._fd, self._end_bytes)
                 raise
-            self._torn = False
             self._end_bytes += len(frame)
             reach("after.journal")
 
-    def _take_back(self) -> None:
-        """Cut off an incomplete record: what is appended behind it would be read as its rest."""
-        if self._torn:
-            os.ftruncate(self._fd, self._end_bytes)
-            self._torn = False
+    def _find_end(self) -> None:
+        """Go over what others have appended, and cut off an incomplete record: what comes would be read as its rest."""
+        size = os.fstat(self._fd).st_size
+        while self._end_bytes < size:
+            header = os.pread(self._fd, _HEADER.size, self._end_bytes)
+            length = _HEADER.unpack(header)[0] if len(header) == _HEADER.size else 0
+            if length > MAX_PAYLOAD_BYTES:
+                self._end_bytes = size  # damage, of which the reader will say where it is
+            elif length and self._end_bytes + _HEADER.size + length <= size:
+                self._end_bytes += _HEADER.size + length
+            else:
+                os.ftruncate(self._fd, self._end_bytes)
+                return
 
     def _write(self, frame: bytes) -> None:
         written = os.write(self._fd, frame[: len(frame) // 2] if _SPLIT else frame)
@@ -317,6 +343,15 @@ class JournalWriter:
         """Sync and close."""
         self.sync()
         os.close(self._fd)
+
+
+@contextlib.contextmanager
+def _locked(fd: int) -> Iterator[None]:
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.flock(fd, fcntl.LOCK_UN)
 
 
 def read_journal(path: Path, offset: int, limit_bytes: int = 2**18) -> Iterator[Entry]:

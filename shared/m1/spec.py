@@ -15,7 +15,7 @@ from m1.metrics import Metric
 from m1.profile import Profile, Source
 from m1.settings import Value
 
-JobKind = Literal["training", "tuning", "measurement"]
+JobKind = Literal["training", "tuning", "measurement", "program"]
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,27 @@ class RecipeFile:
     sha256: str
 
 
+@dataclass(frozen=True)
+class Program:
+    """A program of the user's own, and how it is started."""
+
+    command: Sequence[str]
+    """The program and its arguments."""
+    directory: str
+    """Where it starts: an absolute path."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """What is set beside what the daemon passes on."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class JobSpec:
     """What is trained and how. Immutable once it is submitted."""
 
     kind: JobKind = "training"
-    """A training makes checkpoints and results; a tuning and a measurement find something, and keep nothing else."""
+    """A training makes checkpoints and results; a tuning and a measurement find something, and keep nothing else; of a
+    program everything but its exit status is its own affair."""
     recipe: str
+    """Empty: it runs a program."""
     data: str = ""
     """A data set's name or an absolute path; empty for a job that takes none."""
     settings: Mapping[str, Value] = field(default_factory=dict)
@@ -51,6 +65,8 @@ class JobSpec:
     """What it was to begin with, as it was named."""
     recipe_file: RecipeFile | None = None
     """Where the recipe is the user's own, whose class `recipe` names."""
+    program: Program | None = None
+    """In place of a recipe."""
     fixed: Sequence[str] = ()
     """A tuning: the profile's fields that it leaves as they are."""
     metrics: Sequence[Metric] = ()

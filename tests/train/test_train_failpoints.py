@@ -19,7 +19,7 @@ from m1.journal import (
     Started,
     read_journal,
 )
-from m1train.job.journal import Journal
+from m1.process.journal import Journal
 from training_process import Job, assert_same, ended, exited, hashes, pure_metrics
 
 STEPS = 15

@@ -12,14 +12,14 @@ from m1.columns import Column
 from m1.errors import M1Error, Reason
 from m1.jobdir import Profile
 from m1.journal import Exited, JournalWriter
+from m1.process.control import Control
+from m1.process.journal import Journal
 from m1.spec import JobSpec
 from m1d.jobs.job import Attempt, Job
 from m1d.jobs.states import JobState
 from m1d.running.settle import Ending, settle
 from m1train.engine import device, memory
 from m1train.engine.training import Training
-from m1train.job.control import Control
-from m1train.job.journal import Journal
 from m1train.measurements.context import MeasurementContext
 from m1train.recipe import Classifier
 from m1train.task.classifier.settings import TrainingConfig

@@ -11,7 +11,7 @@ import pytest
 from m1.jobdir import result_path, results_path
 from m1.journal import JournalWriter, Notice, Record, Result, read_journal
 from m1.limits import MOST_RESULTS, RESULT_BYTES
-from m1train.job.journal import Journal
+from m1.process.journal import Journal
 from m1train.job.results import Results, encoded
 from m1train.recipe import Picture, Table, Text
 from m1train.task.recipe import UnfitError

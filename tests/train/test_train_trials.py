@@ -14,10 +14,10 @@ import pytest
 import torch
 from m1.jobdir import Profile
 from m1.journal import Findings, JournalWriter, read_journal
+from m1.process.control import Control
+from m1.process.journal import Journal
 from m1.trials import Estimate, median_interval, paired_ratio
 from m1d.catalogue.profiles import current_conditions
-from m1train.job.control import Control
-from m1train.job.journal import Journal
 from m1train.measurements.context import MeasurementContext
 from m1train.randomness import Draw
 from m1train.recipe import Classifier

@@ -9,7 +9,7 @@ from google.protobuf import struct_pb2, timestamp_pb2
 from m1.journal import Finding, Result
 from m1.metrics import Metric
 from m1.profile import DECLARED
-from m1.spec import JobKind, JobSpec, RecipeFile
+from m1.spec import JobKind, JobSpec, Program, RecipeFile
 from m1.v1 import checkpoint_pb2, event_pb2, job_pb2, result_pb2, system_pb2
 
 from m1d.jobs.job import Checkpoint, Job, Progress
@@ -130,6 +130,13 @@ def recipe_file_to_proto(file: RecipeFile) -> job_pb2.RecipeFile:
     return job_pb2.RecipeFile(name=file.name, class_name=file.class_name, sha256=file.sha256)
 
 
+def program_to_proto(program: Program) -> job_pb2.Program:
+    """Without the values of its environment, which may be secrets."""
+    return job_pb2.Program(
+        command=program.command, directory=program.directory, environment=dict.fromkeys(program.environment, "")
+    )
+
+
 def recipe_upload(file: job_pb2.RecipeFile) -> RecipeUpload:
     """As it was sent; the hash is ours to say."""
     return RecipeUpload(file.name, file.class_name, file.content)
@@ -161,6 +168,7 @@ def spec_to_proto(spec: JobSpec) -> job_pb2.JobSpec:
         retries=spec.retries,
         from_checkpoint=spec.from_checkpoint,
         recipe_file=recipe_file_to_proto(spec.recipe_file) if spec.recipe_file else None,
+        program=program_to_proto(spec.program) if spec.program else None,
         purpose=job_pb2.PURPOSE_TUNE if spec.kind == "tuning" else job_pb2.PURPOSE_UNSPECIFIED,
     )
 
@@ -177,6 +185,7 @@ def job_to_proto(job: Job, revision: int) -> job_pb2.Job:
         kind=kind_to_proto(job.kind),
         metrics=map(metric_to_proto, job.spec.metrics),
         sample_unit=job.spec.sample_unit,
+        can_yield=job.can_yield,
         progress=progress_to_proto(job.progress),
         latest_metrics=job.latest,
         attempt=job.attempt.number,

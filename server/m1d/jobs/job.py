@@ -81,6 +81,8 @@ class Attempt:
     """Its journal has a wrong record, after which nothing is read."""
     begun_at_step: int = 0
     """Where it began."""
+    joined: bool = False
+    """Its program has said that it takes part."""
     exited: Exited | None = None
     """What it said last; None while it lives, and if it was killed."""
 
@@ -157,6 +159,11 @@ class Job:
     def active(self) -> bool:
         """It holds the machine."""
         return self.state in ACTIVE
+
+    @property
+    def can_yield(self) -> bool:
+        """It leaves the machine at a checkpoint when it is asked to."""
+        return self.kind != "program" or self.attempt.joined
 
     @property
     def final(self) -> bool:

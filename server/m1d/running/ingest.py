@@ -69,12 +69,16 @@ def _apply(tx: Transaction, job: Job, record: journal.Record, now: float) -> Job
             return job
         case journal.Held():
             if job.state == JobState.RUNNING:
-                return change_state(tx, job, JobState.HELD, f"held at step {record.step}", now)
+                return change_state(tx, job, JobState.HELD, f"held{_at(job, record.step)}", now)
             return job
         case journal.Continued():
             if job.state == JobState.HELD:
-                return change_state(tx, job, JobState.RUNNING, f"goes on at step {record.step}", now)
+                return change_state(tx, job, JobState.RUNNING, f"goes on{_at(job, record.step)}", now)
             return job
+        case journal.Joined():
+            return replace(job, attempt=replace(job.attempt, joined=True))
+        case journal.Leaving():
+            return job  # the keeper's to judge, by how the program ends
         case journal.Notice():
             notice(tx, job, now, _SEVERITIES[record.severity], record.message)
             return job
@@ -88,6 +92,11 @@ def _apply(tx: Transaction, job: Job, record: journal.Record, now: float) -> Job
             return replace(job, attempt=replace(job.attempt, exited=record))
         case journal.Started():
             return replace(job, attempt=replace(job.attempt, begun_at_step=record.resumed_from_step or 0))
+
+
+def _at(job: Job, step: int) -> str:
+    """Where it is; a program's keeper doesn't know."""
+    return "" if job.kind == "program" else f" at step {step}"
 
 
 def _progress(tx: Transaction, job: Job, now: float, **changes: int | str) -> Job:
@@ -108,7 +117,8 @@ def _plan(tx: Transaction, job: Job, record: journal.Plan, now: float) -> Job:
     )
     if job.state != JobState.STARTING:
         return job
-    reason = "training" if record.step == 0 else f"goes on from step {record.step}"
+    begins = "running" if job.kind == "program" else "training"
+    reason = begins if record.step == 0 else f"goes on from step {record.step}"
     return change_state(tx, job, JobState.RUNNING, reason, now)
 
 

@@ -18,7 +18,7 @@ from m1.jobdir import Want
 from m1.journal import Exited, Finding, Result
 from m1.metrics import Metric
 from m1.profile import Profile
-from m1.spec import JobSpec, RecipeFile
+from m1.spec import JobSpec, Program, RecipeFile
 from m1.v1 import event_pb2, job_pb2
 
 from m1d.events.translate import kind_to_proto, metric_to_proto
@@ -81,6 +81,7 @@ def _spec(data: dict[str, Any]) -> JobSpec:
         "profile": Profile(**data["profile"]),
         "recipe_file": RecipeFile(**data["recipe_file"]) if data["recipe_file"] else None,
         "metrics": [Metric.from_json(metric) for metric in data["metrics"]],
+        "program": Program(**program) if (program := data.get("program")) else None,
     }
     return JobSpec(**{**data, **typed})
 

@@ -16,14 +16,14 @@ from m1.columns import words_of
 from m1.errors import M1Error, Reason
 from m1.jobdir import Spec, Want
 from m1.journal import Notice, Phase
+from m1.process.control import Control
+from m1.process.journal import Journal
 
 from m1train.data.cache import open_dataset
 from m1train.data.prepare import prepare
 from m1train.data.progress import throttled
 from m1train.engine.examples import needs_of
 from m1train.engine.loop import Material
-from m1train.job.control import Control
-from m1train.job.journal import Journal
 from m1train.job.obey import check_stop
 from m1train.task.own_data import own_data
 from m1train.task.recipe import AnyTask, DataInfo, Samples

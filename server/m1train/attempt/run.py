@@ -20,12 +20,12 @@ from m1.failpoints import reach
 from m1.jobdir import Spec, checkpoints_path
 from m1.journal import Approximate, CheckpointRemoved, Exited, JournalWriter, Notice, Started
 from m1.metrics import headline
+from m1.process.control import Control, StopRequested
+from m1.process.journal import Journal
 
 from m1train import catalogue
 from m1train.attempt.ending import failed
 from m1train.engine.position import Position
-from m1train.job.control import Control, StopRequested
-from m1train.job.journal import Journal
 from m1train.task.settings import Declaration
 
 if TYPE_CHECKING:

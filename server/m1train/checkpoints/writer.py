@@ -20,11 +20,11 @@ from m1.errors import M1Error, Reason
 from m1.failpoints import reach
 from m1.journal import CheckpointRemoved, CheckpointWritten, Notice
 from m1.metrics import Metric
+from m1.process.journal import Journal
 
 from m1train.checkpoints import files as checkpoint
 from m1train.checkpoints.files import Checkpoint
 from m1train.checkpoints.snapshot import Snapshot
-from m1train.job.journal import Journal
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ from m1.errors import ExitCode, M1Error, Reason
 from m1.jobdir import Profile, Spec, has_spec, lock_path, read_spec, spec_path, write_spec
 from m1.journal import Exited, Metrics, journal_path, read_journal
 from m1.paths import home_from_environment
+from m1.process.lock import hold_lock
 from m1.processor import this_one_has_bfloat16
 from m1.settings import resolve
 
 from m1train.catalogue import declaration
 from m1train.commands.run import attempt_at, next_attempt
-from m1train.job.lock import hold_lock
 from m1train.task.settings import declared
 
 

@@ -10,8 +10,7 @@ from pathlib import Path
 from m1.errors import ExitCode, M1Error, Reason
 from m1.jobdir import Spec, read_spec
 from m1.journal import Exited, JournalWriter, journal_path
-
-from m1train.job.lock import hold_lock
+from m1.process.lock import hold_lock
 
 
 def run_directory(directory: str, attempt: int | None) -> int:

@@ -25,6 +25,8 @@ from m1.errors import M1Error, Reason
 from m1.failpoints import reach
 from m1.jobdir import Desired, Want
 from m1.journal import Metrics, Phase, Plan
+from m1.process.control import Control
+from m1.process.journal import Journal
 from numpy.typing import NDArray
 
 from m1train.checkpoints.snapshot import Snapshot
@@ -33,8 +35,6 @@ from m1train.engine.batches import Batches
 from m1train.engine.position import Action, Position, Rhythm, at_risk, due
 from m1train.engine.steps import Steps
 from m1train.engine.training import Training
-from m1train.job.control import Control
-from m1train.job.journal import Journal
 from m1train.job.obey import obey
 from m1train.job.results import Results
 from m1train.task.recipe import DataInfo, Samples, Split, Table

@@ -12,9 +12,8 @@ from collections.abc import Callable
 
 from m1.jobdir import Desired, Want
 from m1.journal import Continued, Held
-
-from m1train.job.control import Control, StopRequested
-from m1train.job.journal import Journal
+from m1.process.control import Control, StopRequested
+from m1.process.journal import Journal
 
 
 def obey(

@@ -16,8 +16,8 @@ from m1.durable import replace_file
 from m1.errors import shortened
 from m1.jobdir import result_path
 from m1.limits import MOST_RESULTS, RESULT_BYTES, RESULT_NAME
+from m1.process.journal import Journal
 
-from m1train.job.journal import Journal
 from m1train.task.recipe import Picture, Result, Table, Text, UnfitError
 
 log = logging.getLogger(__name__)

@@ -12,9 +12,9 @@ from typing import Protocol
 
 from m1.jobdir import Profile
 from m1.journal import Finding, Findings, Metrics, Phase, Plan
+from m1.process.control import Control
+from m1.process.journal import Journal
 
-from m1train.job.control import Control
-from m1train.job.journal import Journal
 from m1train.job.obey import obey
 
 

@@ -22,6 +22,8 @@ from m1.columns import Column
 from m1.jobdir import Desired, Want, checkpoints_path
 from m1.journal import Finding, JournalWriter, journal_path
 from m1.metrics import LOSS
+from m1.process.control import Control, StopRequested
+from m1.process.journal import Journal
 from m1.trials import median_interval, paired_ratio
 
 from m1train.checkpoints.writer import CheckpointWriter
@@ -30,8 +32,6 @@ from m1train.engine.device import Device, place
 from m1train.engine.loop import Context, Loop, Material
 from m1train.engine.position import Position
 from m1train.engine.training import Training
-from m1train.job.control import Control, StopRequested
-from m1train.job.journal import Journal
 from m1train.job.results import Results
 from m1train.measurements import plain
 from m1train.measurements.context import MeasurementContext

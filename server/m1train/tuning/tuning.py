@@ -23,6 +23,7 @@ import torch
 from m1.errors import M1Error
 from m1.jobdir import Profile, Want
 from m1.power import power_source
+from m1.process.control import Control, StopRequested
 
 from m1train.engine import device
 from m1train.engine.batches import Batches, raw_batch
@@ -30,7 +31,6 @@ from m1train.engine.examples import examples, needs_of
 from m1train.engine.memory import check_batch
 from m1train.engine.steps import Steps
 from m1train.engine.training import Training
-from m1train.job.control import Control, StopRequested
 from m1train.job.obey import check_stop
 from m1train.measurements.context import MeasurementContext
 from m1train.task.recipe import AnyTask

@@ -39,6 +39,7 @@ class JobKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     JOB_KIND_TRAINING: _ClassVar[JobKind]
     JOB_KIND_TUNING: _ClassVar[JobKind]
     JOB_KIND_MEASUREMENT: _ClassVar[JobKind]
+    JOB_KIND_PROGRAM: _ClassVar[JobKind]
 
 class Better(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -65,12 +66,13 @@ JOB_KIND_UNSPECIFIED: JobKind
 JOB_KIND_TRAINING: JobKind
 JOB_KIND_TUNING: JobKind
 JOB_KIND_MEASUREMENT: JobKind
+JOB_KIND_PROGRAM: JobKind
 BETTER_UNSPECIFIED: Better
 BETTER_MORE: Better
 BETTER_LESS: Better
 
 class JobSpec(_message.Message):
-    __slots__ = ("recipe", "data", "settings", "priority", "profile", "retries", "from_checkpoint", "recipe_file", "purpose")
+    __slots__ = ("recipe", "data", "settings", "priority", "profile", "retries", "from_checkpoint", "recipe_file", "purpose", "program")
     RECIPE_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     SETTINGS_FIELD_NUMBER: _ClassVar[int]
@@ -80,6 +82,7 @@ class JobSpec(_message.Message):
     FROM_CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     RECIPE_FILE_FIELD_NUMBER: _ClassVar[int]
     PURPOSE_FIELD_NUMBER: _ClassVar[int]
+    PROGRAM_FIELD_NUMBER: _ClassVar[int]
     recipe: str
     data: str
     settings: _struct_pb2.Struct
@@ -89,7 +92,25 @@ class JobSpec(_message.Message):
     from_checkpoint: str
     recipe_file: RecipeFile
     purpose: Purpose
-    def __init__(self, recipe: _Optional[str] = ..., data: _Optional[str] = ..., settings: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., priority: _Optional[int] = ..., profile: _Optional[_Union[Profile, _Mapping]] = ..., retries: _Optional[int] = ..., from_checkpoint: _Optional[str] = ..., recipe_file: _Optional[_Union[RecipeFile, _Mapping]] = ..., purpose: _Optional[_Union[Purpose, str]] = ...) -> None: ...
+    program: Program
+    def __init__(self, recipe: _Optional[str] = ..., data: _Optional[str] = ..., settings: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., priority: _Optional[int] = ..., profile: _Optional[_Union[Profile, _Mapping]] = ..., retries: _Optional[int] = ..., from_checkpoint: _Optional[str] = ..., recipe_file: _Optional[_Union[RecipeFile, _Mapping]] = ..., purpose: _Optional[_Union[Purpose, str]] = ..., program: _Optional[_Union[Program, _Mapping]] = ...) -> None: ...
+
+class Program(_message.Message):
+    __slots__ = ("command", "directory", "environment")
+    class EnvironmentEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    COMMAND_FIELD_NUMBER: _ClassVar[int]
+    DIRECTORY_FIELD_NUMBER: _ClassVar[int]
+    ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    command: _containers.RepeatedScalarFieldContainer[str]
+    directory: str
+    environment: _containers.ScalarMap[str, str]
+    def __init__(self, command: _Optional[_Iterable[str]] = ..., directory: _Optional[str] = ..., environment: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class RecipeFile(_message.Message):
     __slots__ = ("name", "class_name", "content", "sha256")
@@ -198,7 +219,7 @@ class Finding(_message.Message):
     def __init__(self, key: _Optional[str] = ..., title: _Optional[str] = ..., value: _Optional[float] = ..., unit: _Optional[str] = ..., low: _Optional[float] = ..., high: _Optional[float] = ..., n: _Optional[int] = ..., claimed: _Optional[str] = ..., note: _Optional[str] = ..., chosen: bool = ...) -> None: ...
 
 class Job(_message.Message):
-    __slots__ = ("id", "name", "state", "reason", "spec", "progress", "latest_metrics", "attempt", "error", "revision", "pid", "failures", "approximate", "findings", "kind", "metrics", "sample_unit", "create_time", "queue_time", "start_time", "run_time", "hold_time", "yield_time", "pause_time", "end_time")
+    __slots__ = ("id", "name", "state", "reason", "spec", "progress", "latest_metrics", "attempt", "error", "revision", "pid", "failures", "approximate", "findings", "kind", "metrics", "sample_unit", "can_yield", "create_time", "queue_time", "start_time", "run_time", "hold_time", "yield_time", "pause_time", "end_time")
     class LatestMetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -223,6 +244,7 @@ class Job(_message.Message):
     KIND_FIELD_NUMBER: _ClassVar[int]
     METRICS_FIELD_NUMBER: _ClassVar[int]
     SAMPLE_UNIT_FIELD_NUMBER: _ClassVar[int]
+    CAN_YIELD_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
     QUEUE_TIME_FIELD_NUMBER: _ClassVar[int]
     START_TIME_FIELD_NUMBER: _ClassVar[int]
@@ -248,6 +270,7 @@ class Job(_message.Message):
     kind: JobKind
     metrics: _containers.RepeatedCompositeFieldContainer[MetricInfo]
     sample_unit: str
+    can_yield: bool
     create_time: _timestamp_pb2.Timestamp
     queue_time: _timestamp_pb2.Timestamp
     start_time: _timestamp_pb2.Timestamp
@@ -256,7 +279,7 @@ class Job(_message.Message):
     yield_time: _timestamp_pb2.Timestamp
     pause_time: _timestamp_pb2.Timestamp
     end_time: _timestamp_pb2.Timestamp
-    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., reason: _Optional[str] = ..., spec: _Optional[_Union[JobSpec, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., latest_metrics: _Optional[_Mapping[str, float]] = ..., attempt: _Optional[int] = ..., error: _Optional[_Union[JobError, _Mapping]] = ..., revision: _Optional[int] = ..., pid: _Optional[int] = ..., failures: _Optional[int] = ..., approximate: _Optional[_Iterable[str]] = ..., findings: _Optional[_Iterable[_Union[Finding, _Mapping]]] = ..., kind: _Optional[_Union[JobKind, str]] = ..., metrics: _Optional[_Iterable[_Union[MetricInfo, _Mapping]]] = ..., sample_unit: _Optional[str] = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., queue_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., run_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., hold_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., yield_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., pause_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., reason: _Optional[str] = ..., spec: _Optional[_Union[JobSpec, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., latest_metrics: _Optional[_Mapping[str, float]] = ..., attempt: _Optional[int] = ..., error: _Optional[_Union[JobError, _Mapping]] = ..., revision: _Optional[int] = ..., pid: _Optional[int] = ..., failures: _Optional[int] = ..., approximate: _Optional[_Iterable[str]] = ..., findings: _Optional[_Iterable[_Union[Finding, _Mapping]]] = ..., kind: _Optional[_Union[JobKind, str]] = ..., metrics: _Optional[_Iterable[_Union[MetricInfo, _Mapping]]] = ..., sample_unit: _Optional[str] = ..., can_yield: bool = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., queue_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., run_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., hold_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., yield_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., pause_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class SubmitJobRequest(_message.Message):
     __slots__ = ("spec", "name", "request_id", "validate_only")
