@@ -13,7 +13,7 @@ from m1.errors import ExitCode, M1Error, Reason
 from typer.core import TyperGroup
 
 from m1ctl.commands import bench, checkpoints, daemon, data, jobs, recipes, results, watch
-from m1ctl.commands.new_job import submit, tune
+from m1ctl.commands.new_job import run, submit, tune
 from m1ctl.output import Format, give_up_output, output_of, tell_error
 from m1ctl.session import Session, check_not_empty, check_timeout
 
@@ -111,6 +111,7 @@ def configure(
 
 
 app.command()(submit.submit)
+app.command(context_settings={"allow_interspersed_args": False})(run.run)
 app.command()(tune.tune)
 app.command("list")(jobs.list_)
 app.command()(jobs.show)

@@ -56,7 +56,7 @@ from m1d.store import Store, retention
 from m1d.store.damage import look_for_damage
 from m1d.verbs.delete import tidy
 from m1d.verbs.parts import Parts
-from m1d.verbs.pause import yield_machine
+from m1d.verbs.pause import check_can_yield, yield_machine
 
 _log = logging.getLogger(__name__)
 
@@ -175,6 +175,7 @@ class Daemon:
         """
         job = self._supervisor.active()
         if yield_first and job:
+            check_can_yield(job, "pause")
             number = yield_machine(self._parts, job, "the daemon stops", park=True).number
             self._supervisor.start_nothing()
             while (now := self._store.job(number)) and now.active:

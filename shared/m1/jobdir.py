@@ -113,6 +113,16 @@ def checkpoint_path(directory: Path, step: int) -> Path:
     return checkpoints_path(directory) / f"step-{step:08d}"
 
 
+def checkpoint_steps(directory: Path) -> list[int]:
+    """The steps of the checkpoints that there are, ascending; they need not be whole."""
+    found = []
+    for path in checkpoints_path(directory).glob("step-*/"):
+        number = path.name.removeprefix("step-")
+        if number.isdecimal() and checkpoint_path(directory, int(number)) == path:
+            found.append(int(number))
+    return sorted(found)
+
+
 def write_spec(directory: Path, spec: Spec) -> None:
     """Store the spec durably."""
     replace_file(spec_path(directory), _encoded(spec), durable=True)

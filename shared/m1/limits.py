@@ -17,6 +17,12 @@ REQUEST_ID_CHARACTERS = 128
 RECIPE_FILE_BYTES = 2**20
 RECIPE_FILE_NAME_BYTES = 128
 
+# A program
+COMMAND_BYTES = 2**17
+"""The program and all arguments."""
+ENVIRONMENT_BYTES = 2**16
+"""What is set beside what the daemon passes on."""
+
 # Pages and series
 PAGE, MOST_PAGE = 100, 1000
 POINTS, MOST_POINTS = 1000, 10_000

@@ -6,7 +6,7 @@ import pytest
 from m1.metrics import Metric
 from m1.v1 import job_pb2
 from m1ctl.views.formatting import (
-    epoch_words,
+    epoch_prefix,
     phase_words,
     progress_words,
     sparkline,
@@ -70,8 +70,9 @@ def test_metrics_lose_their_group_and_come_in_the_order_of_their_declaration() -
 
 
 def test_the_epoch_is_counted_from_one_and_ends_at_the_last() -> None:
-    assert epoch_words(job_pb2.Progress(epoch=0, total_epochs=15)) == "1/15"
-    assert epoch_words(job_pb2.Progress(epoch=15, total_epochs=15)) == "15/15"
+    assert epoch_prefix(job_pb2.Progress(epoch=0, total_epochs=15)) == "epoch 1/15  "
+    assert epoch_prefix(job_pb2.Progress(epoch=15, total_epochs=15)) == "epoch 15/15  "
+    assert epoch_prefix(job_pb2.Progress(epoch=3)) == ""
 
 
 def test_progress_is_unknown_before_there_is_a_plan() -> None:

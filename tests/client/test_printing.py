@@ -99,7 +99,7 @@ def test_a_job_without_a_plan_has_its_line() -> None:
     job = job_pb2.Job(id="j1", name="first", state=job_pb2.JOB_STATE_QUEUED, create_time=Timestamp(seconds=100))
     job.spec.recipe = "cifar"
     header, line = job_table([job], now=165.0).splitlines()
-    assert header.split() == ["ID", "NAME", "RECIPE", "STATE", "PROGRESS", "METRIC", "AGE"]
+    assert header.split() == ["ID", "NAME", "RUNS", "STATE", "PROGRESS", "METRIC", "AGE"]
     assert line.split() == ["j1", "first", "cifar", "queued", "-", "-", "1m", "05s"]
 
 

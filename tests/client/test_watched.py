@@ -86,7 +86,7 @@ def test_an_event_of_0_1_0_is_of_a_step_by_its_keys() -> None:
     watched = Watched(job_pb2.Job(id="j1"))
     old = event_pb2.MetricsRecorded(step=3, values={"train/loss": 2.0, "train/images_per_s": 301.4})
     (line,) = texts(watched, event_pb2.Event(time=at(1), metrics_recorded=old))
-    assert line == "epoch -  step 3  loss 2  301 images/s"
+    assert line == "step 3  loss 2  301 images/s"
 
 
 def test_a_result_is_told_with_its_title() -> None:

@@ -14,7 +14,7 @@ import torch
 from m1 import durable
 from m1.checkpoint_state import Best, Origin, State
 from m1.columns import Column
-from m1.jobdir import checkpoint_path, checkpoints_path
+from m1.jobdir import checkpoint_path, checkpoint_steps, checkpoints_path
 from m1train.checkpoints import files as checkpoint
 from m1train.checkpoints.files import BadCheckpointError, kept
 from m1train.checkpoints.snapshot import Snapshot, restore
@@ -266,7 +266,7 @@ def test_one_that_is_set_aside_never_takes_the_place_of_another(directory: Path,
     assert checkpoint.set_aside(directory, 7) == "damaged-step-00000007-2"
     aside = checkpoints_path(directory) / "damaged-step-00000007"
     assert {file.name: file.read_bytes() for file in aside.iterdir()} == content
-    assert checkpoint.steps(directory) == []
+    assert checkpoint_steps(directory) == []
 
 
 def test_the_newest_and_the_best_are_kept() -> None:

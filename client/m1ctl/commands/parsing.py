@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def parse_pairs(option: str, given: list[str] | tuple[()]) -> dict[str, str]:
-    """Return KEY=VALUE texts as a dictionary; the last value of a key counts.
+    """Return KEY=VALUE texts as a dictionary; the last value of a key counts, and a value may be empty.
 
     Raises:
         M1Error: INVALID_ARGUMENT.

@@ -36,11 +36,13 @@ def format_age(time: Timestamp, now: float) -> str:
     return format_duration(max(0.0, now - seconds(time)))
 
 
-def epoch_words(progress: job_pb2.Progress) -> str:
-    """Return the epoch that it is in, counted from one: "2/15"; the last one when all are done."""
-    return (
-        f"{min(progress.epoch + 1, progress.total_epochs)}/{progress.total_epochs}" if progress.total_epochs else ABSENT
-    )
+def epoch_prefix(progress: job_pb2.Progress) -> str:
+    """Return the epoch that it is in, counted from one: "epoch 2/15  "; the last one when all are done.
+
+    Of a job that counts none, nothing.
+    """
+    total = progress.total_epochs
+    return f"epoch {min(progress.epoch + 1, total)}/{total}  " if total else ""
 
 
 def step_fraction(progress: job_pb2.Progress) -> float | None:
@@ -49,9 +51,9 @@ def step_fraction(progress: job_pb2.Progress) -> float | None:
 
 
 def progress_words(progress: job_pb2.Progress) -> str:
-    """Return the short form: "epoch 2/15  13 %"."""
+    """Return the short form: "epoch 2/15  13 %"; without epochs "13 %"."""
     fraction = step_fraction(progress)
-    return f"epoch {epoch_words(progress)}  {100 * fraction:.0f} %" if fraction is not None else ABSENT
+    return f"{epoch_prefix(progress)}{100 * fraction:.0f} %" if fraction is not None else ABSENT
 
 
 def phase_words(progress: job_pb2.Progress) -> str:

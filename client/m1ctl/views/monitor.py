@@ -22,7 +22,7 @@ from rich.text import Text
 
 from m1ctl.output import one_line
 from m1ctl.sdk.states import ACTIVE, FAILED, SUCCEEDED, job_title, state_word
-from m1ctl.views.formatting import epoch_words, phase_words, sparkline, step_fraction
+from m1ctl.views.formatting import epoch_prefix, phase_words, sparkline, step_fraction
 from m1ctl.views.suspension import Suspension
 from m1ctl.views.watched import (
     LOSS_OF_A_STEP,
@@ -138,14 +138,16 @@ def _progress(watched: Watched, now: float) -> RenderableType:
     progress = watched.job.progress
     fraction = step_fraction(progress)
     if fraction is None:
-        return Text("waiting for the first step")
+        counts = watched.job.kind != job_pb2.JOB_KIND_PROGRAM
+        return Text("waiting for the first step" if counts else "the program does not say")
     pace = watched.throughput.steps_per_s
     eta_s = watched.throughput.eta_s(progress.total_steps, now)
     words = [
         f"{100 * fraction:3.0f} %",
         f"step {progress.step}/{progress.total_steps}",
-        f"epoch {epoch_words(progress)}",
     ]
+    if progress.total_epochs:
+        words.append(epoch_prefix(progress).rstrip())
     if pace:
         words.append(f"{pace:.1f} steps/s")
     if eta_s is not None and not watched.is_over:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.struct_pb2 import Value
 from google.protobuf.timestamp_pb2 import Timestamp
+from m1.errors import shortened
 from m1.settings import Setting
 from m1.units import format_bytes, format_duration
 from m1.v1 import checkpoint_pb2, dataset_pb2, job_pb2, metric_pb2, recipe_pb2, system_pb2
@@ -28,6 +30,8 @@ from m1ctl.views.formatting import (
 from m1ctl.views.metrics import Metrics, metrics_of
 
 _BETTER: Mapping[int, str] = {job_pb2.BETTER_MORE: "more", job_pb2.BETTER_LESS: "less"}
+# Of a command in a table.
+_LONGEST_RUNS = 32
 _SAID = frozenset(SAID_BY_THE_DAEMON)
 # The life of a job, in the order of its first run.
 _LIFE = (
@@ -44,12 +48,12 @@ _LIFE = (
 
 def job_table(jobs: Sequence[job_pb2.Job], now: float) -> str:
     """Return a table of jobs."""
-    header = ("ID", "NAME", "RECIPE", "STATE", "PROGRESS", "METRIC", "AGE")
+    header = ("ID", "NAME", "RUNS", "STATE", "PROGRESS", "METRIC", "AGE")
     rows = [
         (
             job.id,
             job.name,
-            job.spec.recipe,
+            shortened(runs_words(job.spec), _LONGEST_RUNS),
             state_word(job.state),
             progress_words(job.progress),
             _headline(job),
@@ -75,6 +79,10 @@ def job_page(job: job_pb2.Job, now: float) -> str:
                 ("error", f"{job.error.code}: {job.error.message}" if job.HasField("error") else ""),
                 ("hint", job.error.hint),
                 ("recipe", _recipe_words(spec)),
+                ("program", shlex.join(spec.program.command)),
+                ("directory", spec.program.directory),
+                ("environment", ", ".join(sorted(spec.program.environment))),
+                ("can pause", _pause_words(job)),
                 ("data", spec.data),
                 ("started from", spec.from_checkpoint),
                 ("priority", str(spec.priority)),
@@ -88,11 +96,24 @@ def job_page(job: job_pb2.Job, now: float) -> str:
         ),
         _section("times", _life(job, now)),
         _section("settings", [(name, plain_value(value)) for name, value in sorted(settings.items())]),
-        _section("profile", _profile_rows(spec.profile)),
+        _section("profile", _profile_rows(spec)),
         _section("metrics", _metric_rows(job)),
         f"findings\n{_indent(findings_page(job.findings))}" if job.findings else "",
     ]
     return "\n\n".join(section for section in sections if section)
+
+
+def runs_words(spec: job_pb2.JobSpec) -> str:
+    """Return what a job runs: its recipe's name, or its program as it was typed."""
+    return spec.recipe or shlex.join(spec.program.command)
+
+
+def _pause_words(job: job_pb2.Job) -> str:
+    if job.kind != job_pb2.JOB_KIND_PROGRAM:
+        return ""
+    if job.can_yield:
+        return "yes, at a checkpoint of the program's own making; exactness is its own affair"
+    return "no, only hold: the program takes no part (see docs/programs.md)"
 
 
 def _recipe_words(spec: job_pb2.JobSpec) -> str:
@@ -315,8 +336,11 @@ def _metric_rows(job: job_pb2.Job) -> list[tuple[str, str]]:
     return [(key, metrics.value(key, job.latest_metrics[key])) for key in sorted(job.latest_metrics)]
 
 
-def _profile_rows(profile: job_pb2.Profile) -> list[tuple[str, str]]:
-    """As it is typed, then where it comes from."""
+def _profile_rows(spec: job_pb2.JobSpec) -> list[tuple[str, str]]:
+    """As it is typed, then where it comes from; of a program's it has only the threads."""
+    profile = spec.profile
+    if spec.HasField("program"):
+        return [("threads", str(profile.threads)), ("origin", profile.origin)]
     typed = [(field.name, profile_value(value)) for field, value in profile.ListFields() if field.name not in _SAID]
     return [*typed, ("origin", profile.origin), ("out of date", "; ".join(profile.stale))]
 

@@ -18,7 +18,7 @@ from m1ctl.sdk.states import FINAL, SUCCEEDED, job_title, state_word
 from m1ctl.views.formatting import (
     UNAVAILABLE,
     clock_time,
-    epoch_words,
+    epoch_prefix,
     phase_words,
     seconds,
 )
@@ -163,7 +163,7 @@ class Watched:
         self._last_step_line_s = now_s
         eta_s = self.throughput.eta_s(progress.total_steps, now_s)
         total = f"/{progress.total_steps}" if progress.total_steps else ""
-        return f"epoch {epoch_words(progress)}  step {recorded.step}{total}  {self.metrics.step_words(values)}" + (
+        return f"{epoch_prefix(progress)}step {recorded.step}{total}  {self.metrics.step_words(values)}" + (
             f"  ETA {format_duration(eta_s)}" if eta_s is not None else ""
         )
 

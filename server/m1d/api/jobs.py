@@ -14,7 +14,7 @@ from m1.v1 import job_pb2, job_pb2_grpc
 
 from m1d.api.paging import make_token, page_size, read_token
 from m1d.api.settings import plain
-from m1d.events.translate import asked_profile, job_to_proto, recipe_upload, state_from_proto
+from m1d.events.translate import asked_profile, job_to_proto, program_from_proto, recipe_upload, state_from_proto
 from m1d.jobs.job import Job
 from m1d.jobs.states import JobState
 from m1d.verbs.cancel import cancel, retry
@@ -102,6 +102,7 @@ def _asked(request: job_pb2.SubmitJobRequest) -> Request:
         request_id=request.request_id,
         recipe=spec.recipe,
         upload=recipe_upload(spec.recipe_file) if spec.HasField("recipe_file") else None,
+        program=program_from_proto(spec.program) if spec.HasField("program") else None,
         tuning=spec.purpose == job_pb2.PURPOSE_TUNE,
         data=spec.data,
         settings=plain(spec.settings),

@@ -137,6 +137,11 @@ def program_to_proto(program: Program) -> job_pb2.Program:
     )
 
 
+def program_from_proto(program: job_pb2.Program) -> Program:
+    """As it was sent."""
+    return Program(list(program.command), program.directory, dict(program.environment))
+
+
 def recipe_upload(file: job_pb2.RecipeFile) -> RecipeUpload:
     """As it was sent; the hash is ours to say."""
     return RecipeUpload(file.name, file.class_name, file.content)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from pathlib import PurePath
 
 from m1.errors import M1Error, Reason, shortened
 from m1.limits import NAME
+from m1.spec import Program
 
 # Longer ones than there are, too: what looks like an id is none's name.
 _LIKE_AN_ID = re.compile(r"j\d+")
@@ -27,3 +29,12 @@ def check_name(name: str) -> None:
             field="name",
             value=shown,
         )
+
+
+def program_word(program: Program) -> str:
+    """What a program is called in short: "train" of `python -u train.py`, "nanogpt" of `python -m nanogpt`."""
+    words = [PurePath(word).name for word in program.command]
+    if words[0].startswith("python"):
+        rest = [word for word in words[1:] if not word.startswith("-")]
+        words = rest or words
+    return PurePath(words[0]).stem

@@ -11,7 +11,7 @@ import fcntl
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from m1.failpoints import reach
 from m1.jobdir import LOCK_FD, lock_path, log_path
 
 from m1d.jobs.job import Process
+from m1d.processes.leftovers import MARK
 
 # Source descriptors of dup2 must not be the target, or it would not clear close-on-exec everywhere.
 LOWEST_FREE_FD = 10
@@ -34,8 +35,18 @@ class AlreadyRunningError(OSError):
     """The job's lock is held: a training process lives."""
 
 
-def start_training(directory: Path, attempt: int, environment: Mapping[str, str]) -> Process:
-    """Start a training process on a job's directory; it holds the job's lock from its first instruction on.
+def keeper_command(*arguments: str) -> list[str]:
+    """How the keeper of a program is run; see m1d.keeper."""
+    return [sys.executable, "-P", "-m", "m1d.keeper", *arguments]
+
+
+def start_process(directory: Path, command: Sequence[str], environment: Mapping[str, str]) -> Process:
+    """Start the process of a job on its directory; it holds the job's lock from its first instruction on.
+
+    Args:
+        directory: the job's; standard output and error are its log.
+        command: this interpreter, and what it runs.
+        environment: all of it.
 
     Raises:
         AlreadyRunningError: one lives already.
@@ -52,8 +63,8 @@ def start_training(directory: Path, attempt: int, environment: Mapping[str, str]
         reach("before.spawn")
         pid = os.posix_spawn(
             sys.executable,
-            train_command("run", str(directory), "--attempt", str(attempt)),
-            dict(environment),
+            list(command),
+            {**environment, MARK: str(directory)},
             file_actions=[
                 (os.POSIX_SPAWN_DUP2, null, 0),
                 (os.POSIX_SPAWN_DUP2, log, 1),

@@ -19,6 +19,7 @@ from m1d.jobs.states import JobState
 
 _WORTH_ANOTHER_TRY = {
     Reason.PROCESS_DIED.value,
+    Reason.PROGRAM_FAILED.value,
     Reason.OUT_OF_MEMORY.value,
     Reason.DISK_FULL.value,
     Reason.DOWNLOAD_FAILED.value,
@@ -83,7 +84,7 @@ def settle(job: Job, ending: Ending, newest_step: int, head: int) -> Sequence[Tr
 def _transitions(job: Job, ending: Ending, newest_step: int, head: int) -> Sequence[Transition]:
     said = job.attempt.exited
     if said and said.outcome == "succeeded":
-        return [Transition(JobState.SUCCEEDED, "trained to the end")]
+        return [Transition(JobState.SUCCEEDED, said.message or "trained to the end")]
     if job.wish.want == Want.STOP:
         return [Transition(JobState.CANCELLED, "cancelled")]
     if said and said.outcome == "stopped":
@@ -97,7 +98,7 @@ def _yielded(job: Job, head: int) -> Sequence[Transition]:
     if job.state == JobState.YIELDING:
         return [Transition(JobState.PAUSED, "parked: the daemon stopped" if job.wish.parked else "paused")]
     # Nobody asked through us: the process got SIGTERM, because the machine goes down or somebody typed kill.
-    why = "its training process was asked to end (SIGTERM)"
+    why = "its process was asked to end (SIGTERM)"
     return [
         Transition(JobState.YIELDING, why),
         Transition(JobState.PAUSED, why),
@@ -133,6 +134,10 @@ def _failed(job: Job, ending: Ending, newest_step: int, head: int) -> Sequence[T
 
 def _error(job: Job, ending: Ending) -> JobError:
     if exited := job.attempt.exited:
+        if ending.oom and exited.code == Reason.PROGRAM_FAILED.value and exited.message.endswith("SIGKILL"):
+            return JobError(
+                Reason.OUT_OF_MEMORY.value, f"{exited.message}, for want of memory", "close something large"
+            )
         return JobError(exited.code, exited.message, exited.hint)
     if ending.oom and ending.words == "killed by SIGKILL":
         return JobError(

@@ -16,10 +16,11 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from m1 import journal
-from m1.errors import Reason
+from m1.errors import Reason, shortened
 from m1.failpoints import reach
 from m1.jobdir import Desired, Want, has_spec, spec_path, write_desired, write_spec
 from m1.paths import Home
@@ -32,6 +33,7 @@ from m1d.jobs.job import Attempt, Job, JobError, Process
 from m1d.jobs.parent import move_in
 from m1d.jobs.states import ACTIVE, JobState
 from m1d.processes import training
+from m1d.processes.leftovers import NO_SESSION, end_leftovers
 from m1d.running.ingest import ingest
 from m1d.running.settle import Ending, settle
 from m1d.store import Store
@@ -192,7 +194,10 @@ class Supervisor:
         try:
             self._prepare_directory(directory, job)
             environment = training.training_environment(job.spec.profile.threads)
-            started = training.start_training(directory, attempt.number, environment)
+            command = training.keeper_command if job.kind == "program" else partial(training.train_command, "run")
+            started = training.start_process(
+                directory, command(str(directory), "--attempt", str(attempt.number)), environment
+            )
         except OSError as error:
             _log.error("%s (%s) could not be started: %s", job.id, job.name, error)
             failure = JobError(Reason.PROCESS_DIED.value, f"the training process could not be started: {error}")
@@ -283,8 +288,18 @@ class Supervisor:
 
     # When it is gone
 
+    def _end_leftovers(self, job: Job) -> None:
+        """Kill what a job's process has left running, and say so."""
+        process = job.attempt.process
+        left = end_leftovers(str(self._home.job(job.id)), process.pid if process else NO_SESSION)
+        if left:
+            told = f"the job left processes running, which were killed: {', '.join(left)}"
+            with self._store.transaction() as tx:
+                notice(tx, job, self._clock(), event_pb2.SEVERITY_WARNING, shortened(told, 300))
+
     def _settle(self, job: Job, ending: str) -> None:
-        """Move a job on whose training process has ended."""
+        """Move a job on whose process has ended."""
+        self._end_leftovers(job)
         oom = self._oom_kills is not None and self._oom_kills != training.oom_kills()
         now = self._clock()
         reach("before.settle")

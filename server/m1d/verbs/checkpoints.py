@@ -10,6 +10,7 @@ from m1.jobdir import Want
 from m1d.jobs.job import Checkpoint, Job
 from m1d.jobs.states import JobState
 from m1d.verbs.parts import Parts
+from m1d.verbs.pause import check_can_yield
 from m1d.verbs.wishes import wish, wrong_state
 
 _NONE_IS_MADE = {
@@ -28,6 +29,7 @@ async def create_checkpoint(parts: Parts, job: Job) -> Checkpoint:
         raise wrong_state(job, "checkpoint", _NONE_IS_MADE[job.kind])
     if job.state not in {JobState.RUNNING, JobState.HELD} or job.wish.want == Want.STOP:
         raise wrong_state(job, "checkpoint", "only a job that runs or is held can make one")
+    check_can_yield(job, "checkpoint")
     request = job.wish.checkpoint_request + 1
     wish(parts, job, replace(job.wish, checkpoint_request=request))
     while True:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from m1.errors import M1Error, Reason
 from m1.jobdir import Want
 
 from m1d.events.emit import change_state
@@ -28,7 +29,24 @@ def pause(parts: Parts, job: Job, *, hold: bool) -> Job:
         return job
     if job.wish.want == Want.STOP or not job.active:
         raise wrong_state(job, "pause", "only a job that is queued or runs can be paused")
+    check_can_yield(job, "pause")
     return yield_machine(parts, job, "pause was asked for")
+
+
+def check_can_yield(job: Job, verb: str) -> None:
+    """Refuse to ask a program that does not take part.
+
+    Raises:
+        M1Error: WRONG_STATE.
+    """
+    if not job.can_yield:
+        raise M1Error(
+            Reason.WRONG_STATE,
+            f"cannot {verb} {job.id} ({job.name}): its program takes no part in it, and would have to begin again",
+            f"m1ctl pause --hold {job.name} stops it in place; with m1job it could leave at a checkpoint",
+            field="job",
+            value=job.id,
+        )
 
 
 def _hold(parts: Parts, job: Job) -> Job:

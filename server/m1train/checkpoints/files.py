@@ -27,7 +27,7 @@ from typing import Any
 from m1.checkpoint_state import MAX_STATE_BYTES, STATE_FILE, State, read_state
 from m1.durable import sync_directory, write_file
 from m1.failpoints import reach
-from m1.jobdir import checkpoint_path, checkpoints_path
+from m1.jobdir import checkpoint_path, checkpoint_steps, checkpoints_path
 from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
@@ -123,16 +123,6 @@ def read(path: Path) -> Loaded:
     return Loaded(Checkpoint(state, size, files[_WEIGHTS]["sha256"]), weights, optimizer)
 
 
-def steps(directory: Path) -> list[int]:
-    """The steps of the checkpoints that there are, ascending; they need not be whole."""
-    found = []
-    for path in checkpoints_path(directory).glob("step-*/"):
-        number = path.name.removeprefix("step-")
-        if number.isdecimal() and checkpoint_path(directory, int(number)) == path:
-            found.append(int(number))
-    return sorted(found)
-
-
 def kept(steps: list[int], keep: int, best: int | None) -> set[int]:
     """The rule of what is kept: the newest `keep`, and the best."""
     return set(sorted(steps)[-keep:]) | ({best} & set(steps) if best is not None else set())
@@ -166,7 +156,7 @@ def remove_temporary(directory: Path) -> None:
 
 def newest_good(directory: Path) -> Iterator[Loaded | tuple[int, BadCheckpointError]]:
     """From the newest checkpoint on: each damaged one, as (step, why), until a good one, which ends it."""
-    for step in reversed(steps(directory)):
+    for step in reversed(checkpoint_steps(directory)):
         try:
             loaded = read(checkpoint_path(directory, step))
             if loaded.checkpoint.state.step != step:

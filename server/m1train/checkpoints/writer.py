@@ -18,6 +18,7 @@ from m1.checkpoint_state import Best, State
 from m1.durable import out_of_space
 from m1.errors import M1Error, Reason
 from m1.failpoints import reach
+from m1.jobdir import checkpoint_steps
 from m1.journal import CheckpointRemoved, CheckpointWritten, Notice
 from m1.metrics import Metric
 from m1.process.journal import Journal
@@ -146,7 +147,7 @@ class CheckpointWriter:
             self._journal.append(Notice("warning", f"an old checkpoint could not be removed ({error})"))
 
     def _remove_the_others(self) -> None:
-        there = checkpoint.steps(self._directory)
+        there = checkpoint_steps(self._directory)
         for step in sorted(set(there) - checkpoint.kept(there, self._keep, self._best.step if self._best else None)):
             # First said, then done: a kill in between leaves one too many, which the next removal finds.
             if not self._journal.appended(CheckpointRemoved(step)):
@@ -159,7 +160,7 @@ class CheckpointWriter:
 
 def _best_that_is_there(directory: Path, state: State, key: str) -> Best | None:
     """The best checkpoint so far; another home's, or one that its owner deleted, is none that could be kept."""
-    if state.best is None or state.best.step in checkpoint.steps(directory):
+    if state.best is None or state.best.step in checkpoint_steps(directory):
         return state.best
     return Best(state.step, state.validation[key]) if key in state.validation else None
 

@@ -42,6 +42,11 @@ class Control:
         """What the handler of SIGTERM calls."""
         self._terminate.set()
 
+    @property
+    def terminated(self) -> bool:
+        """SIGTERM has come."""
+        return self._terminate.is_set()
+
     def look(self) -> Desired:
         """The desired state now. Without a file: run."""
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from m1.v1 import job_pb2
 
@@ -91,6 +91,46 @@ class Jobs(Data):
         if checked.spec.data:
             self._have_read(recipe, checked.spec, on_progress)
         return send(only_check=False)
+
+    def run(
+        self,
+        command: Sequence[str],
+        *,
+        directory: str = "",
+        environment: Mapping[str, str] | None = None,
+        name: str = "",
+        priority: int = 0,
+        retries: int | None = None,
+        request_id: str = "",
+        validate_only: bool = False,
+    ) -> job_pb2.Job:
+        """Queue a program as it is: its output is the job's log, its exit status the job's end.
+
+        Args:
+            command: The program and its arguments. Without a "/" it is looked for in the PATH of its environment.
+            directory: Where it starts, on the daemon's machine; empty: this process's.
+            environment: What is set beside what the daemon passes on.
+            name: Unique; empty: made from the program's.
+            priority: Higher runs first, from -1000 to 1000.
+            retries: How many attempts in a row may fail without a new checkpoint; None: 0.
+            request_id: The same one twice is the same job; empty: a new one.
+            validate_only: The answer holds the job as it would be, without an id.
+        """
+        program = build(
+            job_pb2.Program,
+            "spec.program.",
+            command=command,
+            directory=directory or os.getcwd(),
+            environment=environment or {},
+        )
+        return self._ask(
+            job_pb2.SubmitJobResponse,
+            persistent=True,
+            spec=build(job_pb2.JobSpec, "spec.", program=program, priority=priority, retries=retries),
+            name=name,
+            request_id=request_id or os.urandom(16).hex(),
+            validate_only=validate_only,
+        ).job
 
     def get(self, job: str = "") -> job_pb2.Job:
         """Return the job as it is now."""

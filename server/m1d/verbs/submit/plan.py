@@ -16,7 +16,7 @@ from m1.jobdir import checkpoint_path
 from m1.limits import DEFAULT_RETRIES, MOST_RETRIES, PRIORITY, REQUEST_ID_CHARACTERS
 from m1.profile import Chosen
 from m1.settings import Value, resolve
-from m1.spec import JobKind, JobSpec
+from m1.spec import JobKind, JobSpec, Program
 
 from m1d.catalogue.choose_profile import choose_profile
 from m1d.catalogue.profiles import Profiles
@@ -24,8 +24,10 @@ from m1d.catalogue.recipes import RecipeInfo, Recipes
 from m1d.jobs.names import check_name
 from m1d.jobs.parent import Parent, read_parent
 from m1d.jobs.recipe_file import RecipeUpload
+from m1d.processes.training import training_environment
 from m1d.verbs.find import find_checkpoint
 from m1d.verbs.parts import Parts
+from m1d.verbs.submit.program import check_program, program_spec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +39,8 @@ class Request:
     recipe: str = ""
     upload: RecipeUpload | None = None
     """A recipe of the user's own, in place of `recipe`."""
+    program: Program | None = None
+    """In place of a recipe."""
     tuning: bool = False
     data: str = ""
     settings: Mapping[str, object] = field(default_factory=dict)
@@ -69,9 +73,11 @@ async def make_plan(parts: Parts, request: Request) -> Plan:
     Raises:
         M1Error: what is wrong, with the field and the way out.
     """
-    _check_torch()
     check_name(request.name)
     _check_bounds(request)
+    if request.program:
+        return await _plan_program(parts, request, request.program)
+    _check_torch()
     parent = await _find_parent(parts, request.from_checkpoint)
     wanted = {**(parent.settings if parent else {}), **request.settings}
     data = request.data or (parent.data if parent else "")
@@ -104,6 +110,22 @@ async def make_plan(parts: Parts, request: Request) -> Plan:
         sample_unit=recipe.sample_unit,
     )
     return Plan(request.name, request.request_id, spec, sorted(request.profile), parent, request.upload)
+
+
+async def _plan_program(parts: Parts, request: Request, program: Program) -> Plan:
+    for name, given in (
+        ("recipe", request.recipe or request.upload),
+        ("data", request.data),
+        ("settings", request.settings),
+        ("profile", request.profile),
+        ("from_checkpoint", request.from_checkpoint),
+        ("purpose", request.tuning),
+    ):
+        if given:
+            raise _refused(f"spec.{name}", "", f"{name} is given, and a program takes none", "leave it out")
+    await check_program(program, training_environment())
+    spec = program_spec(program, parts.profiles.untuned(), request.priority, request.retries)
+    return Plan(request.name, request.request_id, spec, (), None, None)
 
 
 def _default_profile(profiles: Profiles, request: Request, recipe: RecipeInfo, *, tuned: bool) -> Chosen:

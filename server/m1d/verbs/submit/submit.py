@@ -13,6 +13,7 @@ from m1.v1 import event_pb2, job_pb2
 from m1d.events.emit import notice, tell_state
 from m1d.jobs import recipe_file as recipe_files
 from m1d.jobs.job import Job
+from m1d.jobs.names import program_word
 from m1d.jobs.parent import copy_checkpoint, remove_copy
 from m1d.jobs.states import JobState
 from m1d.store import Store
@@ -104,8 +105,9 @@ def known_or_new(parts: Parts, plan: Plan, parent_copy: str = "") -> Job:
 
 
 def _free_name(known: Store, spec: JobSpec) -> str:
-    # A class of a user's file may be called what a job may not.
-    stem = re.sub("[^a-z0-9]+", "-", spec.recipe.lower()).strip("-")[:40] or "recipe"
+    # A class of a user's file, or a program, may be called what a job may not.
+    called = program_word(spec.program) if spec.program else spec.recipe
+    stem = re.sub("[^a-z0-9]+", "-", called.lower()).strip("-")[:40] or "job"
     if spec.kind == "tuning":
         stem = f"tune-{stem}"
     number = known.next_number()
@@ -134,6 +136,7 @@ def _asked_for(spec: JobSpec, plan: Plan, chosen: Set[str]) -> tuple[object, ...
         spec.kind,
         spec.recipe,
         spec.recipe_file,
+        spec.program,
         spec.data,
         {name: value for name, value in spec.settings.items() if name not in chosen},
         [getattr(spec.profile, name) for name in plan.asked],
