@@ -18,6 +18,7 @@ FOLDERS = {
     "m1d": "server/m1d",
     "m1train": "server/m1train",
     "m1ctl": "client/m1ctl",
+    "m1job": "client/m1job",
     "m1service": "launchd/m1service",
 }
 # What each package may not import: the other rooms, but those that the design lets it into, and heavy libraries.
