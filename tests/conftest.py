@@ -19,7 +19,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Who takes one of these, or stands in one of these files, starts another process.
 PROCESS_FIXTURES = {
-    *("data_cache", "daemon", "quiet_daemon", "held_daemon", "old"),
+    *("data_cache", "daemon", "bare", "quiet_daemon", "held_daemon", "old"),
     *("job", "undisturbed", "supervised", "home"),
 }
 PROCESS_FILES = {
@@ -71,6 +71,18 @@ def daemon(data_cache: Path) -> Iterator[RunningDaemon]:
     """A daemon that serves."""
     with running_daemon(data_cache) as running:
         yield running
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Iterator[RunningDaemon]:
+    """A daemon without data: programs need none."""
+    (tmp_path / "empty").mkdir()
+    running = RunningDaemon(make_home(tmp_path / "empty"))
+    try:
+        running.start()
+        yield running
+    finally:
+        running.end()
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from m1.journal import JournalWriter, journal_path
 from m1.paths import Home
 from m1.v1 import job_pb2
 from m1ctl.sdk.client import Client, connect
+from m1d.processes.leftovers import MARK
 
 # A test waits for what it expects, and gives up after this long; a busy machine with two cores is slow.
 PATIENCE_S = 120.0
@@ -89,13 +90,14 @@ class RunningDaemon:
         return (self.home / "m1d.log").read_text()
 
     def end(self) -> None:
-        """Leave nothing behind: neither the daemon nor a training process."""
+        """Leave nothing behind: neither the daemon nor a process of a job."""
         self.client.close()
         if self.process and self.process.poll() is None:
             self.kill()
-        for process in psutil.process_iter(["cmdline"]):
-            command = process.info["cmdline"] or []
-            if "m1train" in command and any(str(self.home) in word for word in command):
+        for process in psutil.process_iter(["cmdline", "environ"]):
+            command, variables = process.info["cmdline"] or [], process.info["environ"] or {}
+            trains = "m1train" in command and any(str(self.home) in word for word in command)
+            if trains or variables.get(MARK, "").startswith(f"{self.home}/"):
                 process.send_signal(signal.SIGKILL)
         shutil.rmtree(self.home, ignore_errors=True)
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 MANIFEST = "manifest.json"
+MOST_FILES = 256
 _TEMPORARY = ".tmp-"
 _CHUNK_BYTES = 2**20
 
@@ -58,6 +59,8 @@ def write(root: Path, step: int, fill: Callable[[Path], Any]) -> tuple[Path, int
         files = _files(temporary)
         if not files:
             raise ValueError(f"the checkpoint of step {step} has no files")
+        if len(files) > MOST_FILES:
+            raise ValueError(f"{len(files)} files are too many for a checkpoint: put them into {MOST_FILES} at most")
         if MANIFEST in files:
             raise ValueError(f"a checkpoint's own {MANIFEST} is m1job's to write: choose another name")
         entries = {name: _hashed(path) for name, path in sorted(files.items())}

@@ -7,14 +7,14 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO
 
 from m1.durable import sync, sync_directory
 from m1.errors import M1Error, Reason
 from m1.v1.checkpoint_pb2 import Checkpoint, DownloadCheckpointResponse
 
-_WEIGHTS = "weights.safetensors"
+_WEIGHTS, _MANIFEST = "weights.safetensors", "manifest.json"
 
 
 def receive(
@@ -35,12 +35,14 @@ def receive(
         raise _bad_directory(directory, "cannot be created", f'create "{directory.parent}" first')
     temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
     try:
-        weights_sha256 = _write_files(checkpoint, chunks, temporary, on_progress)
-        if weights_sha256 != checkpoint.weights_sha256:
-            raise _damaged(
-                checkpoint, f"{_WEIGHTS} has SHA-256 {weights_sha256}" if weights_sha256 else f"{_WEIGHTS} is missing"
-            )
-        sync_directory(temporary)
+        hashes = _write_files(checkpoint, chunks, temporary, on_progress)
+        # What stands for the whole: the weights, or the manifest of what a program has saved.
+        name = _WEIGHTS if _WEIGHTS in hashes else _MANIFEST
+        if hashes.get(name) != checkpoint.weights_sha256:
+            told = f"{name} has SHA-256 {hashes[name]}" if name in hashes else f"{_WEIGHTS} is missing"
+            raise _damaged(checkpoint, told)
+        for folder in {temporary, *(temporary / name for name in hashes for name in _folders(name))}:
+            sync_directory(folder)
         os.rename(temporary, directory)
     except BaseException:
         shutil.rmtree(temporary)
@@ -53,11 +55,10 @@ def _write_files(
     chunks: Iterator[DownloadCheckpointResponse],
     temporary: Path,
     on_progress: Callable[[int, int], None] | None,
-) -> str:
-    """Write each file in turn; the SHA-256 of the weights, empty if there were none."""
+) -> dict[str, str]:
+    """Write each file in turn; the SHA-256 of each, by its name."""
     done_bytes = 0
-    weights = hashlib.sha256()
-    has_weights = False
+    digests: dict[str, hashlib._Hash] = {}
     file: IO[bytes] | None = None
     name, size_bytes = "", 0
     try:
@@ -66,11 +67,11 @@ def _write_files(
                 _close(checkpoint, file, name, size_bytes)
                 file = None
                 name, size_bytes = _file_name(checkpoint, chunk.file), chunk.file_size_bytes
+                (temporary / name).parent.mkdir(parents=True, exist_ok=True)
                 file = open(temporary / name, "xb")  # noqa: SIM115 - open across chunks
+                digests[name] = hashlib.sha256()
             file.write(chunk.chunk)
-            if name == _WEIGHTS:
-                has_weights = True
-                weights.update(chunk.chunk)
+            digests[name].update(chunk.chunk)
             done_bytes += len(chunk.chunk)
             if on_progress:
                 on_progress(done_bytes, checkpoint.size_bytes)
@@ -79,7 +80,12 @@ def _write_files(
     finally:
         if file is not None:
             file.close()
-    return weights.hexdigest() if has_weights else ""
+    return {name: digest.hexdigest() for name, digest in digests.items()}
+
+
+def _folders(name: str) -> list[str]:
+    """The folders that a file's name goes through: "a" and "a/b" of "a/b/c"."""
+    return [str(folder) for folder in PurePosixPath(name).parents][:-1]
 
 
 def _close(checkpoint: Checkpoint, file: IO[bytes] | None, name: str, size_bytes: int) -> None:
@@ -94,7 +100,7 @@ def _close(checkpoint: Checkpoint, file: IO[bytes] | None, name: str, size_bytes
 
 
 def _file_name(checkpoint: Checkpoint, name: str) -> str:
-    if not name or name in {".", ".."} or "/" in name or "\0" in name:
+    if not name or "\0" in name or any(part in {"", ".", ".."} for part in name.split("/")):
         raise _damaged(checkpoint, f'it contains a file named "{name}"')
     return name
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 
 from m1.endpoint import CHUNK_BYTES
 from m1.errors import M1Error, Reason
@@ -58,7 +59,7 @@ class CheckpointService(checkpoint_pb2_grpc.CheckpointServiceServicer):
         directory = checkpoint_path(self._home.job(job.id), checkpoint.step)
         try:
             # All opened first: files that retention removes meanwhile are still read to their end.
-            files = [(path.name, open(path, "rb")) for path in sorted(directory.iterdir())]  # noqa: ASYNC230, SIM115
+            files = await asyncio.to_thread(_opened, directory)
         except OSError as error:
             raise M1Error(
                 Reason.CHECKPOINT_NOT_FOUND,
@@ -71,8 +72,10 @@ class CheckpointService(checkpoint_pb2_grpc.CheckpointServiceServicer):
             for name, file in files:
                 size = file.seek(0, 2)
                 file.seek(0)
-                while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
+                while (chunk := await asyncio.to_thread(file.read, CHUNK_BYTES)) or not size:
                     yield checkpoint_pb2.DownloadCheckpointResponse(file=name, file_size_bytes=size, chunk=chunk)
+                    if not size:  # an empty file is there, too
+                        break
         finally:
             for _, file in files:
                 file.close()
@@ -82,3 +85,21 @@ class CheckpointService(checkpoint_pb2_grpc.CheckpointServiceServicer):
     ) -> checkpoint_pb2.DeleteCheckpointResponse:
         delete_checkpoint(self._parts, *find_checkpoint(self._parts, request.checkpoint))
         return checkpoint_pb2.DeleteCheckpointResponse()
+
+
+def _opened(directory: Path) -> list[tuple[str, BinaryIO]]:
+    """Every file below a directory, by its name with "/", open.
+
+    Raises:
+        OSError: one cannot be opened.
+    """
+    paths = sorted(path for path in directory.rglob("*") if not path.is_dir())
+    files: list[tuple[str, BinaryIO]] = []
+    try:
+        for path in paths:
+            files.append((path.relative_to(directory).as_posix(), open(path, "rb")))  # noqa: PERF401, SIM115
+        return files
+    except OSError:
+        for _, file in files:
+            file.close()
+        raise

@@ -1,0 +1,276 @@
+"""Any program as a job: queued, watched, held, cancelled, adopted; and whatever it does, nothing is left running."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+from harness import PATIENCE_S, RunningDaemon
+from m1.errors import M1Error, Reason
+from m1.v1 import job_pb2
+from m1ctl.sdk.states import FAILED, SUCCEEDED
+from programs import check_gone, ended, log_of, notices, printed, script
+
+RUNNING, HELD, QUEUED = job_pb2.JOB_STATE_RUNNING, job_pb2.JOB_STATE_HELD, job_pb2.JOB_STATE_QUEUED
+CANCELLED, PAUSED = job_pb2.JOB_STATE_CANCELLED, job_pb2.JOB_STATE_PAUSED
+
+
+WAITS = "print('here', os.getpid(), flush=True)\nsignal.pause()"
+
+
+def test_a_program_runs_as_it_is_and_its_exit_status_is_the_jobs_end(bare: RunningDaemon, tmp_path: Path) -> None:
+    command = script(
+        tmp_path,
+        "print(os.getcwd(), sys.argv[1:], os.environ['COLOUR'], sys.stdin.read())\nprint('b', file=sys.stderr)",
+    )
+    done = bare.m1ctl("run", "--cwd", str(tmp_path), "--env", "COLOUR=red", "--", *command, "--lr", "0.1", "-o", "x")
+    assert done.returncode == 0, done.stderr
+    job = ended(bare, bare.client.get(done.stdout.split()[0]))
+    assert (job.state, job.name, job.kind) == (SUCCEEDED, "program-1", job_pb2.JOB_KIND_PROGRAM)
+    assert log_of(bare, job).splitlines() == [f"{tmp_path} ['--lr', '0.1', '-o', 'x'] red ", "b"]
+    assert dict(job.spec.program.environment) == {"COLOUR": "", "PATH": ""}, "values may be secrets"
+
+
+def test_a_program_that_fails_is_a_job_that_failed_and_is_not_tried_again_by_itself(
+    bare: RunningDaemon, tmp_path: Path
+) -> None:
+    command = script(tmp_path, "print('no'); sys.exit(3)")
+    done = bare.m1ctl("run", "--watch", "--", *command)
+    assert done.returncode == 8
+    assert "ended with exit status 3" in done.stderr
+    job = bare.client.get("program-1")
+    assert (job.state, job.error.code, job.attempt) == (FAILED, "PROGRAM_FAILED", 1)
+    twice = ended(bare, bare.client.run(command, retries=1))
+    assert (twice.state, twice.attempt) == (FAILED, 2)
+    assert log_of(bare, twice) == "no\nno\n"
+
+
+def test_a_program_that_is_killed_says_by_what(bare: RunningDaemon, tmp_path: Path) -> None:
+    job = ended(bare, bare.client.run(script(tmp_path, "os.kill(os.getpid(), signal.SIGKILL)")))
+    assert (job.state, job.error.code) == (FAILED, "PROGRAM_FAILED")
+    assert "was killed by SIGKILL" in job.error.message
+
+
+def test_one_program_runs_at_a_time(bare: RunningDaemon, tmp_path: Path) -> None:
+    first = bare.client.run(script(tmp_path, WAITS))
+    printed(bare, first, "here")
+    second = bare.client.run(["true"], directory=str(tmp_path))
+    assert bare.client.get(second.id).state == QUEUED
+    bare.client.cancel(first.id)
+    assert ended(bare, second).state == SUCCEEDED
+
+
+def test_a_hold_stops_all_of_it_where_it_stands_and_a_resume_lets_it_go_on(bare: RunningDaemon, tmp_path: Path) -> None:
+    (tmp_path / "go").unlink(missing_ok=True)
+    command = script(
+        tmp_path,
+        "child = subprocess.Popen([sys.executable, '-c', 'import signal; signal.pause()'], start_new_session=True)\n"
+        "print('pids', os.getpid(), child.pid, flush=True)\n"
+        "while not os.path.exists('go'): time.sleep(0.01)\n"
+        "child.kill()",
+    )
+    job = bare.client.run(command, directory=str(tmp_path))
+    pids = [int(pid) for pid in printed(bare, job, r"pids (\d+) (\d+)").groups()]
+    bare.client.pause(job.id, hold=True)
+    held = bare.client.wait(job, until={HELD})
+    assert held.reason == "held"
+    assert {psutil.Process(pid).status() for pid in pids} == {psutil.STATUS_STOPPED}
+    (tmp_path / "go").touch()
+    bare.client.resume(job.id)
+    assert ended(bare, job).state == SUCCEEDED
+
+
+def test_a_cancel_asks_by_sigterm_and_a_held_program_hears_it(bare: RunningDaemon, tmp_path: Path) -> None:
+    command = script(
+        tmp_path,
+        "signal.signal(signal.SIGTERM, lambda *_: (print('asked', flush=True), sys.exit(0)))\n" + WAITS,
+    )
+    job = bare.client.run(command)
+    pid = int(printed(bare, job, r"here (\d+)")[1])
+    bare.client.pause(job.id, hold=True)
+    bare.client.wait(job, until={HELD})
+    assert bare.m1ctl("cancel", job.id).returncode == 0
+    assert ended(bare, job).state == CANCELLED
+    assert log_of(bare, job).endswith("asked\n")
+    check_gone(pid)
+
+
+def test_a_program_that_ignores_sigterm_is_killed(bare: RunningDaemon, tmp_path: Path) -> None:
+    job = bare.client.run(script(tmp_path, "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + WAITS))
+    pid = int(printed(bare, job, r"here (\d+)")[1])
+    bare.client.cancel(job.id)
+    assert ended(bare, job).state == CANCELLED
+    check_gone(pid)
+
+
+def test_a_pause_of_a_program_that_takes_no_part_is_refused_with_the_way_out(
+    bare: RunningDaemon, tmp_path: Path
+) -> None:
+    job = bare.client.run(script(tmp_path, WAITS), name="mine")
+    printed(bare, job, "here")
+    for verb in ("pause", "checkpoint"):
+        refused = bare.m1ctl(verb, "mine")
+        assert refused.returncode == 5
+        assert "m1ctl pause --hold mine" in refused.stderr
+    stopped = bare.m1ctl("daemon", "stop", "--yield")
+    assert stopped.returncode == 5, stopped.stderr
+    assert bare.client.get("mine").state == RUNNING
+    assert bare.client.get("mine").can_yield is False
+
+
+def test_a_program_outlives_the_daemon_and_the_next_one_hears_how_it_ended(bare: RunningDaemon, tmp_path: Path) -> None:
+    adopted = bare.client.run(script(tmp_path, "print('here', flush=True)\nsys.stdin.close()\n" + WAITS))
+    pid = int(printed(bare, adopted, r"here (\d+)")[1])
+    bare.kill()
+    bare.start()
+    assert bare.client.get(adopted.id).state == RUNNING
+    bare.kill()
+    os.kill(pid, signal.SIGUSR1)
+    psutil.wait_procs([keeper_of(bare, adopted)], timeout=PATIENCE_S)
+    bare.start()
+    job = ended(bare, adopted)
+    assert (job.state, job.attempt) == (FAILED, 1)
+    assert "was killed by SIGUSR1" in job.error.message
+
+
+def keeper_of(bare: RunningDaemon, job: job_pb2.Job) -> psutil.Process:
+    wanted = str(bare.home / "jobs" / job.id)
+    (keeper,) = [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if "m1d.keeper" in (process.info["cmdline"] or ()) and wanted in process.info["cmdline"]
+    ]
+    return keeper
+
+
+def test_a_program_whose_keeper_is_killed_does_not_run_on_beside_the_next_job(
+    bare: RunningDaemon, tmp_path: Path
+) -> None:
+    job = bare.client.run(script(tmp_path, WAITS))
+    pid = int(printed(bare, job, r"here (\d+)")[1])
+    keeper_of(bare, job).kill()
+    job = ended(bare, job)
+    assert (job.state, job.error.code) == (FAILED, "PROCESS_DIED")
+    check_gone(pid)
+
+
+LEAVES = {
+    "a child": "child = subprocess.Popen(['sleep', '1000'])\nprint('left', child.pid)",
+    "a daemon of two forks": (
+        "if os.fork(): os.wait(); sys.exit()\n"
+        "os.setsid()\n"
+        "if os.fork(): os._exit(0)\n"
+        "print('left', os.getpid(), flush=True)\nos.chdir('/'); os.closerange(0, 3); signal.pause()"
+    ),
+    "children that go on forking": (
+        "for _ in range(4):\n"
+        "    if not os.fork():\n"
+        "        while True:\n"
+        "            if os.fork(): os._exit(0)\n"
+        "print('left', os.getpid(), flush=True)"
+    ),
+    "one that ignores everything": (
+        "child = subprocess.Popen([sys.executable, '-c', 'import signal\\n"
+        "for n in (1, 2, 13, 15): signal.signal(n, signal.SIG_IGN)\\nsignal.pause()'], start_new_session=True)\n"
+        "print('left', child.pid)"
+    ),
+    "one without its environment": (
+        "child = subprocess.Popen(['sleep', '1000'], env={'PATH': os.environ['PATH']}, start_new_session=True)\n"
+        "print('left', child.pid)"
+    ),
+}
+
+
+@pytest.mark.parametrize("what", list(LEAVES))
+def test_what_a_program_leaves_running_is_killed_and_said(bare: RunningDaemon, tmp_path: Path, what: str) -> None:
+    job = ended(bare, bare.client.run(script(tmp_path, LEAVES[what])))
+    assert job.state == SUCCEEDED
+    found = re.search(r"left (\d+)", log_of(bare, job))
+    assert found
+    check_gone(int(found[1]))
+    assert any("running, which" in message for message in notices(bare, job))
+
+
+def test_programs_that_end_at_once_are_all_run(bare: RunningDaemon, tmp_path: Path) -> None:
+    jobs = [bare.client.run(["true"], directory=str(tmp_path)) for _ in range(8)]
+    assert [ended(bare, job).state for job in jobs] == [SUCCEEDED] * 8
+
+
+def test_a_program_that_deletes_its_directory_and_closes_its_output_does_no_harm(
+    bare: RunningDaemon, tmp_path: Path
+) -> None:
+    (tmp_path / "own").mkdir()
+    command = script(
+        tmp_path, "os.rmdir(os.getcwd()); os.closerange(0, 100); time.sleep(0.3); open('/dev/null').read()"
+    )
+    assert ended(bare, bare.client.run(command, directory=str(tmp_path / "own"))).state == SUCCEEDED
+
+
+REFUSED: dict[str, tuple[list[str], dict[str, object], Reason, str]] = {
+    "no command": ([], {}, Reason.INVALID_ARGUMENT, "spec.program.command"),
+    "an empty word": ([""], {}, Reason.INVALID_ARGUMENT, "spec.program.command"),
+    "NUL": (["echo", "a\0b"], {}, Reason.INVALID_ARGUMENT, "spec.program.command"),
+    "too long": (["echo", "x" * 2**17], {}, Reason.TOO_LARGE, "spec.program.command"),
+    "no such program": (["nosuchprogram"], {}, Reason.PROGRAM_NOT_FOUND, "spec.program.command"),
+    "not executable": (["./file"], {}, Reason.PROGRAM_NOT_FOUND, "spec.program.command"),
+    "no such directory": (["true"], {"directory": "/nope"}, Reason.FILE_NOT_FOUND, "spec.program.directory"),
+    "a relative directory": (["true"], {"directory": "x"}, Reason.INVALID_ARGUMENT, "spec.program.directory"),
+    "a variable of ours": (
+        ["true"],
+        {"environment": {"M1JOB_ATTEMPT": "2"}},
+        Reason.INVALID_ARGUMENT,
+        "spec.program.environment",
+    ),
+    "a bad variable": (["true"], {"environment": {"A=B": "2"}}, Reason.INVALID_ARGUMENT, "spec.program.environment"),
+    "too many variables": (
+        ["true"],
+        {"environment": {"A": "2" * 2**16}},
+        Reason.TOO_LARGE,
+        "spec.program.environment",
+    ),
+}
+
+
+def test_what_could_not_run_is_refused_and_stored_nowhere(bare: RunningDaemon, tmp_path: Path) -> None:
+    (tmp_path / "file").touch(mode=0o600)
+    for what, (command, more, reason, field) in REFUSED.items():
+        options = {"directory": str(tmp_path), **more}
+        with pytest.raises(M1Error) as refused:
+            bare.client.run(command, **options)  # type: ignore[arg-type]
+        assert (refused.value.reason, refused.value.field) == (reason, field), what
+        assert refused.value.hint, what
+    assert not list(bare.client.list_jobs())
+    assert bare.m1ctl("run", "--", "nosuchprogram").returncode == 3
+    assert bare.m1ctl("run").returncode == 2
+
+
+@pytest.mark.parametrize(
+    "more", [{"recipe": "cifar"}, {"data": "digits"}, {"from_checkpoint": "j1@1"}, {"purpose": "PURPOSE_TUNE"}]
+)
+def test_a_program_takes_nothing_of_a_recipe(bare: RunningDaemon, more: dict[str, str]) -> None:
+    program = job_pb2.Program(command=["true"], directory="/")
+    spec = job_pb2.JobSpec(program=program, **more)  # type: ignore[arg-type]
+    with pytest.raises(M1Error, match="a program takes none"):
+        bare.client._ask(job_pb2.SubmitJobResponse, spec=spec)
+
+
+def test_the_same_request_is_the_same_job_and_another_one_is_refused(bare: RunningDaemon, tmp_path: Path) -> None:
+    first = bare.client.run(["true"], directory=str(tmp_path), request_id="a")
+    assert bare.client.run(["true"], directory=str(tmp_path), request_id="a").id == first.id
+    with pytest.raises(M1Error, match="belongs to"):
+        bare.client.run(["false"], directory=str(tmp_path), request_id="a")
+
+
+def test_scripts_read_a_program_as_json(bare: RunningDaemon, tmp_path: Path) -> None:
+    done = bare.m1ctl("run", "-o", "json", "--cwd", str(tmp_path), "--", "true")
+    job = json.loads(done.stdout)["job"]
+    assert job["kind"] == "JOB_KIND_PROGRAM"
+    assert job["spec"]["program"]["command"] == ["true"]
+    assert "true" in bare.m1ctl("list").stdout
+    page = bare.m1ctl("show", job["id"]).stdout
+    assert re.search(rf"program +true\ndirectory +{tmp_path}", page), page
