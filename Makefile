@@ -87,6 +87,7 @@ $(VENV)/.for-run: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VENV)/.for-test: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo 'installing m1d, what it needs and what checks it into $(VENV) (the first time takes some minutes)'
 	$(PIP) --editable ".[daemon,dev]"
+	-$(PIP) --editable ".[frameworks]"
 	@touch $(VENV)/.for-run $@
 
 $(PROTO_VENV)/.installed: Makefile
