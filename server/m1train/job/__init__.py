@@ -1,1 +1,1 @@
-"""The training process's side of the job directory: what the daemon wants, the journal, the lock."""
+"""The training process's side of the job directory: obedience and results; the rest is m1.process."""
