@@ -29,6 +29,7 @@ FORBIDDEN = {
     "m1d": {"m1train", "m1ctl", "m1service", *TRAINING},
     "m1train": {"m1d", "m1ctl", "m1service", "grpc", *SERVING} - {"psutil"},
     "m1ctl": {"m1d", "m1train", *TRAINING, *SERVING},
+    "m1job": {"m1", "m1d", "m1train", "m1ctl", "m1service", "grpc", "google", *TRAINING, *SERVING},
     "m1service": {"m1d", "m1train", "m1ctl", "grpc", *TRAINING, *SERVING},
 }
 GENERATED = ROOT / "shared" / "m1" / "v1"
@@ -264,7 +265,14 @@ print(*sorted(set(sys.argv[2:]) & set(sys.modules)))
 """
 
 
-@pytest.mark.parametrize("package", ["m1", "m1d", "m1ctl", "m1service"])
+def test_a_program_of_any_python_since_3_8_can_take_part() -> None:
+    for path in sources("m1job"):
+        ast.parse(path.read_text(), feature_version=(3, 8))
+        modules = {module.partition(".")[0] for module, _ in imports(ast.parse(path.read_text()))}
+        assert modules - {"m1job"} <= sys.stdlib_module_names
+
+
+@pytest.mark.parametrize("package", ["m1", "m1d", "m1ctl", "m1job", "m1service"])
 def test_nothing_heavy_comes_in_through_a_side_door(package: str) -> None:
     # grpc itself tries to import these two, whoever imports grpc.
     assert run("-c", LOAD_ALL, package, *FORBIDDEN[package] - {"grpc_health", "grpc_reflection"}) == ""

@@ -222,3 +222,25 @@ def test_a_profile_says_where_it_comes_from_and_why_it_is_out_of_date() -> None:
 )
 def test_a_setting_is_shown_as_it_would_be_typed(value: object, text: str) -> None:
     assert plain_value(value) == text
+
+
+def test_a_program_is_listed_by_its_command_and_its_loss_and_says_whether_it_can_pause() -> None:
+    program = job_pb2.Program(command=["python", "train.py", "--name", "a b", "--lr", "0.1"], directory="/w")
+    program.environment["TOKEN"] = ""
+    job = job_pb2.Job(
+        id="j1",
+        name="train-1",
+        state=job_pb2.JOB_STATE_RUNNING,
+        kind=job_pb2.JOB_KIND_PROGRAM,
+        spec=job_pb2.JobSpec(program=program),
+        progress=job_pb2.Progress(step=30, total_steps=120),
+        latest_metrics={"train/loss": 0.5},
+    )
+    line = job_table([job], now=0.0).splitlines()[1]
+    assert line.split("  ")[:4] == ["j1", "train-1", "python train.py --name 'a b' ...", "running"]
+    assert line.split()[-5:-2] == ["%", "loss", "0.5"]
+    page = job_page(job, now=0.0)
+    assert "environment  TOKEN" in page
+    assert "no, only hold" in page
+    job.can_yield = True
+    assert "its own affair" in job_page(job, now=0.0)

@@ -13,7 +13,8 @@ from m1.v1 import event_pb2, job_pb2
 from m1ctl.output import Format, one_line, put, put_json_line, tell, tell_error
 from m1ctl.sdk.client import Client
 from m1ctl.sdk.states import FAILED, SUCCEEDED, job_title, measures
-from m1ctl.views.watched import LOSS_OF_A_STEP, Line, Watched
+from m1ctl.views.metrics import LOSS_OF_A_STEP
+from m1ctl.views.watched import Line, Watched
 
 _STATS_LINE_INTERVAL_S = 10.0
 _STATS_INTERVAL_S = 1.0

@@ -17,6 +17,7 @@ _OF_A_STEP = {metric.key: metric for metric in OF_A_STEP}
 _RATE = "_per_s"
 _SAMPLES = "samples"
 _STEP, _LEARNING_RATE = "train", "lr"
+LOSS_OF_A_STEP = f"{_STEP}/{LOSS.key}"
 _BETTER: Mapping[int, Better] = {job_pb2.BETTER_MORE: "more", job_pb2.BETTER_LESS: "less"}
 
 

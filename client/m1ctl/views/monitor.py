@@ -23,9 +23,9 @@ from rich.text import Text
 from m1ctl.output import one_line
 from m1ctl.sdk.states import ACTIVE, FAILED, SUCCEEDED, job_title, state_word
 from m1ctl.views.formatting import epoch_prefix, phase_words, sparkline, step_fraction
+from m1ctl.views.metrics import LOSS_OF_A_STEP
 from m1ctl.views.suspension import Suspension
 from m1ctl.views.watched import (
-    LOSS_OF_A_STEP,
     Line,
     Watched,
     checkpoint_words,

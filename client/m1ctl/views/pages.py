@@ -27,7 +27,7 @@ from m1ctl.views.formatting import (
     progress_words,
     seconds,
 )
-from m1ctl.views.metrics import Metrics, metrics_of
+from m1ctl.views.metrics import LOSS_OF_A_STEP, Metrics, metrics_of
 
 _BETTER: Mapping[int, str] = {job_pb2.BETTER_MORE: "more", job_pb2.BETTER_LESS: "less"}
 # Of a command in a table.
@@ -326,9 +326,10 @@ def _bounds(setting: recipe_pb2.Setting) -> str:
 
 
 def _headline(job: job_pb2.Job) -> str:
-    """Return the headline metric of the last validation: "accuracy 95.83 %"."""
+    """Return the headline metric of the last validation: "accuracy 95.83 %"; of a program that has none, the loss."""
     metrics = metrics_of(job)
-    return metrics.words(job.latest_metrics, [metrics.validated]) or ABSENT
+    keys = [metrics.validated] if job.metrics else [metrics.validated, LOSS_OF_A_STEP]
+    return metrics.words(job.latest_metrics, [key for key in keys if key in job.latest_metrics][:1]) or ABSENT
 
 
 def _metric_rows(job: job_pb2.Job) -> list[tuple[str, str]]:

@@ -22,13 +22,12 @@ from m1ctl.views.formatting import (
     phase_words,
     seconds,
 )
-from m1ctl.views.metrics import Metrics, is_of_a_step, metrics_of
+from m1ctl.views.metrics import LOSS_OF_A_STEP, Metrics, is_of_a_step, metrics_of
 from m1ctl.views.throughput import Throughput
 
 # Metrics of training steps come many a second; a person reads one.
 _STEP_LINES_INTERVAL_S = 1.0
 _HISTORY = 2000
-LOSS_OF_A_STEP = f"train/{LOSS.key}"
 _FROM = "from"  # a field that is a keyword
 _SEVERITY = {event_pb2.SEVERITY_WARNING: "warning: ", event_pb2.SEVERITY_ERROR: "error: "}
 
