@@ -64,9 +64,6 @@ class Run:
         self._waiting: dict[str, float] = {}
         self._pid = os.getpid()
         if job:
-            from m1job import checkpoints
-
-            checkpoints.remove_temporary(job.root)
             job.desired.look()
             self._served = job.desired.checkpoint
 
@@ -121,6 +118,10 @@ class Run:
         self.step, self._total = start, total
         if not self._job:
             return
+        from m1job import checkpoints
+
+        # Not when it is attached: so may be a process that loads data, while this one saves.
+        checkpoints.remove_temporary(self._job.root)
         self._catch_sigterm()
         self._job.journal.append("plan", {"step": start, "epoch": 0, "total_steps": total, "total_epochs": 0})
         self._job.journal.append("joined", {})

@@ -18,9 +18,9 @@ RECIPE_FILE_BYTES = 2**20
 RECIPE_FILE_NAME_BYTES = 128
 
 # A program
-COMMAND_BYTES = 2**17
+COMMAND_BYTES = 2**15
 """The program and all arguments."""
-ENVIRONMENT_BYTES = 2**16
+ENVIRONMENT_BYTES = 2**15
 """What is set beside what the daemon passes on."""
 
 # Pages and series

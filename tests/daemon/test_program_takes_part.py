@@ -89,8 +89,9 @@ def test_a_checkpoint_that_is_asked_for_is_made_and_downloaded_with_its_folders(
     done = bare.m1ctl("download", checkpoint.id, str(target))
     assert done.returncode == 0, done.stderr
     assert json.loads((target / "deep" / "total.json").read_text()) == 10
-    with pytest.raises(M1Error, match="is not a checkpoint"):
-        bare.client.submit("cifar", from_checkpoint=str(target))
+    for reference, problem in ((str(target), "is not a checkpoint"), (checkpoint.id, "a program's own")):
+        with pytest.raises(M1Error, match=problem):
+            bare.client.submit("cifar", from_checkpoint=reference)
 
 
 def test_a_held_program_is_paused_too(bare: RunningDaemon, tmp_path: Path) -> None:

@@ -168,6 +168,10 @@ async def _find_parent(parts: Parts, reference: str) -> Parent | None:
         source = Path(reference)
     else:
         job, checkpoint = find_checkpoint(parts, reference)
+        if job.kind == "program":
+            message = f'from_checkpoint is "{reference}", which is a program\'s own'
+            way_out = f"m1ctl retry {job.name} goes on from it"
+            raise _refused("spec.from_checkpoint", reference, message, way_out)
         source = checkpoint_path(parts.home.job(job.id), checkpoint.step)
     return await asyncio.to_thread(read_parent, source)
 
