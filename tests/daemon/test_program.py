@@ -211,6 +211,22 @@ def test_a_program_that_deletes_its_directory_and_closes_its_output_does_no_harm
     assert ended(bare, bare.client.run(command, directory=str(tmp_path / "own"))).state == SUCCEEDED
 
 
+def test_a_program_that_removes_its_jobs_directory_can_be_cancelled(bare: RunningDaemon, tmp_path: Path) -> None:
+    command = script(
+        tmp_path,
+        "import shutil\nprint('here', os.getpid(), flush=True); time.sleep(0.2)\n"
+        "shutil.rmtree(os.environ['M1JOB_DIRECTORY']); open('gone', 'w').close(); signal.pause()",
+    )
+    job = bare.client.run(command, directory=str(tmp_path))
+    pid = int(printed(bare, job, r"here (\d+)")[1])
+    while not (tmp_path / "gone").exists():
+        psutil.wait_procs([psutil.Process(pid)], timeout=0.05)
+    bare.client.cancel(job.id)
+    assert ended(bare, job).state == CANCELLED
+    check_gone(pid)
+    assert ended(bare, bare.client.run(["true"], directory=str(tmp_path))).state == SUCCEEDED
+
+
 REFUSED: dict[str, tuple[list[str], dict[str, object], Reason, str]] = {
     "no command": ([], {}, Reason.INVALID_ARGUMENT, "spec.program.command"),
     "an empty word": ([""], {}, Reason.INVALID_ARGUMENT, "spec.program.command"),

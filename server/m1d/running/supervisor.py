@@ -156,6 +156,8 @@ class Supervisor:
             ending = training.ending(ended) if ended else ""
             if ending is not None:
                 self._settle(job, ending)
+            else:
+                self._enforce_stop(job)  # it dies just now, or somebody has removed its directory
         return True
 
     # Starting
