@@ -51,6 +51,7 @@ from m1d.home.home import open_home
 from m1d.home.notify import notify, watchdog_interval_s
 from m1d.machine.live import LiveStats
 from m1d.machine.topology import read_topology
+from m1d.processes.environment import environment, variables
 from m1d.running.supervisor import Supervisor
 from m1d.store import Store, retention
 from m1d.store.damage import look_for_damage
@@ -94,8 +95,9 @@ class Daemon:
         self._store.on_commit = self._hub.publish
         self._topology = read_topology()
         self._profiles = Profiles(home.profiles, self._topology, current_conditions)
-        self._supervisor = Supervisor(home, self._store, self._profiles, time.time, time.monotonic)
-        self._recipes = Recipes(home.cache)
+        passed = environment(os.environ, self._config.environment)
+        self._supervisor = Supervisor(home, self._store, self._profiles, passed, time.time, time.monotonic)
+        self._recipes = Recipes(home.cache, passed)
         self._parts = Parts(
             home,
             self._store,
@@ -103,8 +105,9 @@ class Daemon:
             self._supervisor,
             self._recipes,
             self._profiles,
-            Planners(home.cache),
+            Planners(home.cache, passed),
             time.time,
+            passed,
         )
         self._live = LiveStats(home.root, self._supervisor.active)
         self._stop = asyncio.Event()
@@ -154,8 +157,10 @@ class Daemon:
         metric_pb2_grpc.add_MetricServiceServicer_to_server(MetricService(parts), server)
         recipe_pb2_grpc.add_RecipeServiceServicer_to_server(RecipeService(self._recipes), server)
         result_pb2_grpc.add_ResultServiceServicer_to_server(ResultService(parts), server)
-        dataset_pb2_grpc.add_DatasetServiceServicer_to_server(DatasetService(home, store), server)
-        system = SystemService(home, store, self._topology, self._profiles.untuned(), self._live, self._shutdown)
+        dataset_pb2_grpc.add_DatasetServiceServicer_to_server(DatasetService(home, store, parts.environment), server)
+        named = variables(os.environ, self._config.environment)
+        profile = self._profiles.untuned()
+        system = SystemService(home, store, self._topology, profile, named, self._live, self._shutdown)
         system_pb2_grpc.add_SystemServiceServicer_to_server(system, server)
         healthy = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(healthy, server)

@@ -144,10 +144,9 @@ def test_a_clock_that_jumps_changes_neither_the_order_of_the_jobs_nor_that_of_th
     with closing(Store(home.database)) as store:
         hub = Hub(store.revision)
         profiles = Profiles(home.profiles, read_topology(), current_conditions)
-        supervisor = Supervisor(home, store, profiles, lambda: next(times), lambda: 0.0)
-        parts = Parts(
-            home, store, hub, supervisor, Recipes(home.cache), profiles, Planners(home.cache), lambda: next(times)
-        )
+        supervisor = Supervisor(home, store, profiles, {}, lambda: next(times), lambda: 0.0)
+        recipes, planners = Recipes(home.cache, {}), Planners(home.cache, {})
+        parts = Parts(home, store, hub, supervisor, recipes, profiles, planners, lambda: next(times), {})
         jobs = [store_job(parts, _plan(name)) for name in ("a", "b", "c")]
         assert [job.create_time for job in jobs] == [1e9, 2e9, 5e8]
         pause(parts, jobs[0], hold=False)

@@ -173,7 +173,7 @@ def test_a_bad_file_is_refused_with_its_line_and_leaves_nothing(daemon: RunningD
 
 def test_a_file_that_never_ends_is_killed(tmp_path: Path) -> None:
     before = set(psutil.Process().children())
-    recipes = Recipes(tmp_path, limit_s=2.0)
+    recipes = Recipes(tmp_path, os.environ, limit_s=2.0)
     with pytest.raises(M1Error, match=r"mine.py: .* took longer than 2 s") as caught:
         asyncio.run(recipes.of_file(RecipeUpload("mine.py", "", b"import signal\nsignal.pause()\n"), {}))
     assert caught.value.reason is Reason.BAD_RECIPE
@@ -196,7 +196,7 @@ async def begins(path: Path) -> str:
 
 
 def test_a_check_that_never_ends_keeps_nobody_else_waiting(tmp_path: Path) -> None:
-    recipes, pid = Recipes(tmp_path, limit_s=100), tmp_path / "pid"
+    recipes, pid = Recipes(tmp_path, os.environ, limit_s=100), tmp_path / "pid"
     content = f"import os\nopen({str(pid)!r}, 'w').write(str(os.getpid()))\nwhile True: pass\n"
 
     async def others_are_checked() -> None:
@@ -223,7 +223,7 @@ open({str(tmp_path / "pid")!r}, "w").write(str(child.pid))
 
     async def its_child_is_gone(ending: str, said: str) -> None:
         with pytest.raises(M1Error, match=said) as caught:
-            await Recipes(tmp_path).of_file(RecipeUpload("mine.py", "", (content + ending).encode()), {})
+            await Recipes(tmp_path, os.environ).of_file(RecipeUpload("mine.py", "", (content + ending).encode()), {})
         assert caught.value.reason is Reason.BAD_RECIPE
         pid = int(await begins(tmp_path / "pid"))
         async with asyncio.timeout(PATIENCE_S):
@@ -256,7 +256,7 @@ HALF = r"""b'{"recipe": {"name": "\\ud800", "summary": "", "default_data": "", "
 def test_a_file_that_writes_into_the_answer_of_its_check_is_a_bad_recipe(tmp_path: Path, written: str) -> None:
     content = WRITES.format(written=written).encode()
     with pytest.raises(M1Error, match=r"mine.py: something else was written where") as caught:
-        asyncio.run(Recipes(tmp_path).of_file(RecipeUpload("mine.py", "", content), {}))
+        asyncio.run(Recipes(tmp_path, os.environ).of_file(RecipeUpload("mine.py", "", content), {}))
     assert caught.value.reason is Reason.BAD_RECIPE
 
 

@@ -293,8 +293,18 @@ def daemon_page(info: system_pb2.GetSystemInfoResponse, busy: Sequence[job_pb2.J
             ("python", info.python_version),
             ("torch", info.torch_version or "not installed"),
             ("default", f"{info.default_device}, {info.default_threads} threads"),
+            *_environment_rows(info.environment),
         ]
     )
+
+
+def _environment_rows(environment: system_pb2.Environment) -> list[tuple[str, str]]:
+    passed = ", ".join(environment.passed) or "none"
+    fixed = f"; set in config.toml: {', '.join(environment.set)}" if environment.set else ""
+    withheld = f"{len(environment.withheld)} variables" if environment.withheld else "none"
+    if environment.withheld_deciding:
+        withheld += f", of which {', '.join(environment.withheld_deciding)} could change results"
+    return [("variables", passed + fixed), ("withheld", withheld)]
 
 
 def plain_value(value: object) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from m1.columns import Column
@@ -21,8 +21,9 @@ _MOST_CLASSES = 1000
 class DatasetService(dataset_pb2_grpc.DatasetServiceServicer):
     """See proto/m1/v1/dataset.proto."""
 
-    def __init__(self, home: Home, store: Store) -> None:
+    def __init__(self, home: Home, store: Store, environment: Mapping[str, str]) -> None:
         self._home = home
+        self._environment = environment
         self._store = store
 
     async def ListDatasets(
@@ -38,7 +39,7 @@ class DatasetService(dataset_pb2_grpc.DatasetServiceServicer):
         self, request: dataset_pb2.PrepareDatasetRequest, context: Any
     ) -> AsyncIterator[dataset_pb2.PrepareDatasetResponse]:
         settings = dict(request.settings.items())
-        async for said in prepare(self._home, request.source, request.name, settings):
+        async for said in prepare(self._home, self._environment, request.source, request.name, settings):
             if isinstance(said, ReadProgress):
                 progress = dataset_pb2.PrepareProgress(phase=said.phase, done=said.done, total=said.total)
                 yield dataset_pb2.PrepareDatasetResponse(progress=progress)

@@ -18,6 +18,7 @@ from m1.v1 import system_pb2, system_pb2_grpc
 from m1d.events.translate import stats_to_proto, timestamp
 from m1d.machine.live import LiveStats
 from m1d.machine.topology import Topology
+from m1d.processes.environment import Variables
 from m1d.store import Store
 
 # CPU fractions need two looks; a lone call takes them this far apart.
@@ -33,6 +34,7 @@ class SystemService(system_pb2_grpc.SystemServiceServicer):
         store: Store,
         topology: Topology,
         default_profile: Profile,
+        variables: Variables,
         live: LiveStats,
         shutdown: Callable[[bool], Awaitable[None]],
     ) -> None:
@@ -40,6 +42,7 @@ class SystemService(system_pb2_grpc.SystemServiceServicer):
         self._store = store
         self._topology = topology
         self._default_profile = default_profile
+        self._variables = variables
         self._live = live
         self._shutdown = shutdown
         self._started = time.time()
@@ -63,6 +66,12 @@ class SystemService(system_pb2_grpc.SystemServiceServicer):
             revision=self._store.revision,
             default_device=self._default_profile.device,
             default_threads=self._default_profile.threads,
+            environment=system_pb2.Environment(
+                passed=self._variables.passed,
+                set=self._variables.fixed,
+                withheld=self._variables.withheld,
+                withheld_deciding=self._variables.deciding,
+            ),
         )
 
     async def GetTopology(self, request: system_pb2.GetTopologyRequest, context: Any) -> system_pb2.GetTopologyResponse:

@@ -16,8 +16,8 @@ from m1.settings import resolve
 
 from m1d.jobs.names import check_name
 from m1d.jobs.states import FINAL, JobState
+from m1d.processes.environment import training_environment
 from m1d.processes.tool import Tool
-from m1d.processes.training import training_environment
 from m1d.store import Store
 
 # One file for standard error each, however many are read at a time.
@@ -80,9 +80,11 @@ def needs_of(home: Home, source: str, settings: Mapping[str, object]) -> Sequenc
 
 
 async def prepare(
-    home: Home, source: str, name: str, settings: Mapping[str, object]
+    home: Home, environment: Mapping[str, str], source: str, name: str, settings: Mapping[str, object]
 ) -> AsyncIterator[ReadProgress | CachedDataset]:
     """Read a data set as it is set; progress first, the data set last. Leaving early ends the reading.
+
+    `environment` is what of the daemon's reaches a process.
 
     Raises:
         M1Error: what is wrong with the source, and with which file of it, or with the settings.
@@ -93,7 +95,8 @@ async def prepare(
     check_source(home.data, source, needs)
     arguments = ["prepare", "--data-root", str(home.data), "--source", source, *(["--name", name] if name else [])]
     arguments += ["--needs", json.dumps([asdict(need) for need in needs])]
-    async with Tool(arguments, training_environment(), home.cache / f"prepare-{next(_numbers)}.err") as tool:
+    errors = home.cache / f"prepare-{next(_numbers)}.err"
+    async with Tool(arguments, training_environment(environment), errors) as tool:
         last: CachedDataset | None = None
         async for line in tool.lines():
             said = json.loads(line)

@@ -14,8 +14,8 @@ from m1.errors import M1Error, Reason
 from m1.settings import Value
 from m1.spec import JobSpec
 
+from m1d.processes.environment import training_environment
 from m1d.processes.tool import Tool
-from m1d.processes.training import training_environment
 
 Choosing = Literal["now", "later", "never"]
 # A machine that answers no sooner is too busy to say anything of its speed.
@@ -35,9 +35,13 @@ class Choice:
 class Planners:
     """The planners of the recipes. One measures at a time: two would measure each other."""
 
-    def __init__(self, cache: Path) -> None:
-        """Keep what a process writes meanwhile in a directory that exists."""
+    def __init__(self, cache: Path, environment: Mapping[str, str]) -> None:
+        """Keep what a process writes meanwhile in a directory that exists.
+
+        `environment` is what of the daemon's reaches a process.
+        """
         self._cache = cache
+        self._environment = environment
         self._measuring = asyncio.Lock()
 
     async def ask(self, spec: JobSpec, rows: Mapping[str, int], *, choose: Choosing, beside: str = "") -> Choice:
@@ -65,7 +69,7 @@ class Planners:
         arguments += ["--samples", str(rows["train"])] if "train" in rows else []
         arguments += ["--tested", str(rows["test"])] if "test" in rows else []
         arguments += more
-        environment = training_environment(spec.profile.threads)
+        environment = training_environment(self._environment, spec.profile.threads)
         try:
             async with asyncio.timeout(LIMIT_S), Tool(arguments, environment, directory / "errors") as tool:
                 line = await tool.line()

@@ -30,8 +30,8 @@ from m1.settings import Setting
 from m1.spec import JobKind
 
 from m1d.jobs.recipe_file import RecipeUpload, check_file
+from m1d.processes.environment import training_environment
 from m1d.processes.tool import Tool
-from m1d.processes.training import training_environment
 
 # How long foreign code may take to be described; importing torch is most of it, on a machine that is busy.
 LIMIT_S = 60.0
@@ -86,9 +86,10 @@ class RecipeInfo:
 class Recipes:
     """The recipes, described once by a short-lived process."""
 
-    def __init__(self, cache: Path, limit_s: float = LIMIT_S) -> None:
-        """Cache in a directory that exists."""
+    def __init__(self, cache: Path, environment: Mapping[str, str], limit_s: float = LIMIT_S) -> None:
+        """Cache in a directory that exists; `environment` is what of the daemon's reaches a process."""
         self._cache = cache
+        self._environment = environment
         self._limit_s = limit_s
         self._known: dict[str, RecipeInfo] | None = None
         self._checked: dict[tuple[str, str, str, str, str], RecipeInfo] = {}
@@ -162,7 +163,7 @@ class Recipes:
         except (ValueError, KeyError, TypeError) as error:
             _log.warning('"%s" is not readable and is made again: %s', cached, error)
         errors = self._cache / "describe.err"
-        async with Tool(["describe"], training_environment(), errors) as tool:
+        async with Tool(["describe"], training_environment(self._environment), errors) as tool:
             printed = b"".join([line async for line in tool.lines()])
             result = await tool.result()
         if result.status != 0:
@@ -188,8 +189,9 @@ class Recipes:
         Raises:
             M1Error: what it says is wrong; BAD_RECIPE when it says nothing, or nothing that can be understood.
         """
+        environment = training_environment(self._environment, 1)
         try:
-            async with asyncio.timeout(self._limit_s), Tool(arguments, training_environment(1), errors) as tool:
+            async with asyncio.timeout(self._limit_s), Tool(arguments, environment, errors) as tool:
                 line = await tool.line()
                 if not line.endswith(b"\n"):
                     problem = f"it ended the process that checked it ({_ending((await tool.result()).status)})"

@@ -3,16 +3,25 @@
 [retention]
 events = 200000          # events that a watcher can still be told
 single_points_days = 365.0
+
+[environment]
+pass = ["HF_*"]          # what more of the daemon's environment reaches the training (m1d.processes.environment)
+
+[environment.set]
+HF_HOME = "/data/hf"
 """
 
 from __future__ import annotations
 
+import re
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from m1.errors import M1Error, Reason, nearest
-from m1.settings import Setting, resolve
+from m1.errors import M1Error, Reason, nearest, shortened
+from m1.settings import Setting, Value, resolve
 
 _RETENTION = (
     Setting(
@@ -36,12 +45,34 @@ _RETENTION = (
 )
 
 
+_PATTERN = re.compile(r"[A-Za-z_*][A-Za-z0-9_*]*")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# What m1d sets itself, and why nobody else may.
+_OURS = {
+    "M1D_HOME": "it is the daemon's home",
+    "OMP_NUM_THREADS": "a job's profile has its threads",
+    "MKL_NUM_THREADS": "a job's profile has its threads",
+    "PYTHONUNBUFFERED": "a job's log needs it",
+}
+
+
+@dataclass(frozen=True)
+class EnvironmentConfig:
+    """What of the environment reaches the training besides what always does."""
+
+    passed: tuple[str, ...] = ()
+    """Names of variables; `*` in one stands for anything."""
+    fixed: Mapping[str, str] = field(default_factory=dict)
+    """Variables with their values, whatever the daemon's own environment says."""
+
+
 @dataclass(frozen=True)
 class Config:
     """What can be set."""
 
     retained_events: int
     single_points_days: float
+    environment: EnvironmentConfig = EnvironmentConfig()
 
 
 def read_config(path: Path) -> Config:
@@ -61,19 +92,56 @@ def read_config(path: Path) -> Config:
             "mend it or remove it",
             field="config",
         ) from error
-    unknown = sorted(set(document) - {"retention"})
-    if unknown:
-        raise M1Error(
-            Reason.INVALID_SETTING,
-            f'"{path}" has an unknown section [{unknown[0]}]',
-            nearest(unknown[0], ["retention"]),
-            field=unknown[0],
-        )
-    section = document.get("retention", {})
-    if not isinstance(section, dict):
-        raise M1Error(Reason.INVALID_SETTING, f'"{path}": retention is not a section', "write [retention]")
     try:
-        values = resolve(_RETENTION, section)
+        _check_names(document, ("retention", "environment"), "an unknown section", "")
+        values = _retention(_section(document, "retention"))
+        environment = _environment(_section(document, "environment"))
     except M1Error as error:
-        raise M1Error(error.reason, f'"{path}" [retention]: {error.message}', error.hint, error.field) from error
-    return Config(int(values["events"]), float(values["single_points_days"]))
+        raise M1Error(error.reason, f'"{path}" {error.message}', error.hint, error.field, error.value) from error
+    return Config(int(values["events"]), float(values["single_points_days"]), environment)
+
+
+def _section(document: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    section = document.get(name, {})
+    if not isinstance(section, dict):
+        raise M1Error(Reason.INVALID_SETTING, f"has {name}, which is not a section", f"write [{name}]", field=name)
+    return section
+
+
+def _retention(section: Mapping[str, Any]) -> Mapping[str, Value]:
+    try:
+        return resolve(_RETENTION, section)
+    except M1Error as error:
+        raise M1Error(error.reason, f"[retention]: {error.message}", error.hint, error.field) from error
+
+
+def _environment(section: Mapping[str, Any]) -> EnvironmentConfig:
+    _check_names(section, ("pass", "set"), "an unknown name", "environment.")
+    passed, fixed = section.get("pass", []), section.get("set", {})
+    if not (isinstance(passed, list) and all(isinstance(name, str) and _PATTERN.fullmatch(name) for name in passed)):
+        hint = 'it takes a list of variables, in which * stands for anything: pass = ["HF_*"]'
+        raise _impossible("environment.pass", passed, hint)
+    if not isinstance(fixed, dict):
+        raise _impossible(
+            "environment.set", fixed, 'it is a section: [environment.set], and in it HF_HOME = "/data/hf"'
+        )
+    for name, value in fixed.items():
+        if name in _OURS:
+            raise _impossible(f"environment.set.{name}", value, f"leave it out: {_OURS[name]}")
+        if not _NAME.fullmatch(name):
+            raise _impossible(f"environment.set.{name}", value, "a variable's name has letters, digits and _")
+        if not isinstance(value, str) or "\0" in value:
+            raise _impossible(f"environment.set.{name}", value, f'a variable holds text: {name} = "{value}"')
+    return EnvironmentConfig(tuple(passed), fixed)
+
+
+def _check_names(section: Mapping[str, Any], known: Sequence[str], what: str, where: str) -> None:
+    unknown = sorted(set(section) - set(known))
+    if unknown:
+        message = f"has {what} [{unknown[0]}]" if not where else f"[environment] has {what} {unknown[0]}"
+        raise M1Error(Reason.INVALID_SETTING, message, nearest(unknown[0], known), field=f"{where}{unknown[0]}")
+
+
+def _impossible(name: str, value: object, hint: str) -> M1Error:
+    shown = shortened(str(value), 60)
+    return M1Error(Reason.INVALID_SETTING, f"has {name} = {shown}, which is not possible", hint, name, shown)

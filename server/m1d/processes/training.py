@@ -160,13 +160,3 @@ def kill(process: Process) -> None:
     with suppress(ProcessLookupError):
         if start_mark(process.pid) == process.start_mark:
             os.kill(process.pid, signal.SIGKILL)
-
-
-def training_environment(threads: int | None = None) -> dict[str, str]:
-    """The environment of a training process: the daemon's, with threads fixed before any library reads them."""
-    environment = dict(os.environ)
-    environment["PYTHONUNBUFFERED"] = "1"
-    if threads is not None:
-        environment["OMP_NUM_THREADS"] = str(threads)
-        environment["MKL_NUM_THREADS"] = str(threads)
-    return environment

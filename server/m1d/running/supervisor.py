@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -33,6 +33,7 @@ from m1d.jobs.job import Attempt, Job, JobError, Process
 from m1d.jobs.parent import move_in
 from m1d.jobs.states import ACTIVE, JobState
 from m1d.processes import training
+from m1d.processes.environment import training_environment
 from m1d.processes.leftovers import NO_SESSION, end_leftovers
 from m1d.running.ingest import ingest
 from m1d.running.settle import Ending, settle
@@ -56,12 +57,15 @@ class Supervisor:
         home: Home,
         store: Store,
         profiles: Profiles,
+        environment: Mapping[str, str],
         clock: Callable[[], float],
         monotonic: Callable[[], float],
     ) -> None:
+        """`environment` is what of the daemon's reaches a training process."""
         self._home = home
         self._store = store
         self._profiles = profiles
+        self._environment = environment
         self._clock = clock
         self._monotonic = monotonic
         self._wake = asyncio.Event()
@@ -195,7 +199,7 @@ class Supervisor:
         directory = self._home.job(job.id)
         try:
             self._prepare_directory(directory, job)
-            environment = training.training_environment(job.spec.profile.threads)
+            environment = training_environment(self._environment, job.spec.profile.threads)
             command = training.keeper_command if job.kind == "program" else partial(training.train_command, "run")
             started = training.start_process(
                 directory, command(str(directory), "--attempt", str(attempt.number)), environment

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from m1.paths import Home
@@ -28,3 +28,5 @@ class Parts:
     planners: Planners
     clock: Callable[[], float]
     """Seconds since the epoch."""
+    environment: Mapping[str, str]
+    """What of the daemon's environment reaches a process."""

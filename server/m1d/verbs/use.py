@@ -24,8 +24,8 @@ from m1.settings import resolve
 from m1d.catalogue.recipes import UseInfo
 from m1d.jobs.job import Checkpoint, Job
 from m1d.jobs.states import JobState
+from m1d.processes.environment import training_environment
 from m1d.processes.tool import Tool, ToolResult
-from m1d.processes.training import training_environment
 from m1d.verbs.find import find_checkpoint, find_job
 from m1d.verbs.parts import Parts
 
@@ -179,7 +179,8 @@ async def answer(parts: Parts, question: Question) -> AsyncGenerator[Mapping[str
             *(f"--input={path}" for path in question.inputs),
         ]
         try:
-            async with Tool(arguments, training_environment(1), Path(scratch, "errors"), aside=True) as tool:
+            environment = training_environment(parts.environment, 1)
+            async with Tool(arguments, environment, Path(scratch, "errors"), aside=True) as tool:
                 while (row := await _row(tool, question.use)) is not None:
                     yield row
                 _check_end(question.use, await tool.result())

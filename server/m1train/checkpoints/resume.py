@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from m1 import arithmetic
 from m1.checkpoint_state import State
 from m1.columns import Column, differing
 from m1.errors import M1Error, Reason
@@ -83,7 +84,7 @@ def effective(config: Config) -> dict[str, Value]:
 
 def changes(before: State, now: Mapping[str, str | int], config: Config) -> list[str]:
     """Say why the resumed training may not be the one that was begun, bit for bit: "threads was 1, is 2"."""
-    old, new = dict[str, object](before.fingerprint), dict[str, object](now)
+    old, new = arithmetic.comparable(before.fingerprint, now)
     for side, other in ((old, new), (new, old)):
         for key in _NAMES:
             if key not in other:
@@ -94,7 +95,7 @@ def changes(before: State, now: Mapping[str, str | int], config: Config) -> list
         old.update(_comparable(before.job.settings, config))
         new.update(_comparable(asdict(config), config))
     unlike = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
-    words = [f"{key} was {_short(old.get(key))}, is {_short(new.get(key))}" for key in unlike]
+    words = [_unlike(key, old.get(key), new.get(key)) for key in unlike]
     unproven = [f"a resume on {now['device']} is not proven exact"] if now["device"] != "cpu" else []
     return words + unproven
 
@@ -103,6 +104,12 @@ def _comparable(settings: Mapping[str, Any], config: Config) -> dict[str, Any]:
     """The settings that decide bits; one that did not exist yet is at the default that changes nothing."""
     known = {**neutral(type(config)), **settings}
     return {key: value for key, value in known.items() if key not in _WITHOUT_EFFECT_ON_BITS}
+
+
+def _unlike(key: str, before: object, now: object) -> str:
+    if key.startswith("$"):
+        return arithmetic.unlike(key, before, now)
+    return f"{key} was {_short(before)}, is {_short(now)}"
 
 
 def _short(value: object) -> str:

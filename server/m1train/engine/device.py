@@ -7,9 +7,11 @@ import ctypes
 import os
 import platform
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+from m1 import arithmetic
 from m1.errors import M1Error, Reason
 from m1.jobdir import Profile
 from torch import Tensor
@@ -154,8 +156,8 @@ def devices() -> list[str]:
     return [name for name, available in there.items() if available]
 
 
-def fingerprint(profile: Profile) -> dict[str, str | int]:
-    """What of this machine and its profile affects the bits of what is trained."""
+def fingerprint(profile: Profile, environment: Mapping[str, str] = os.environ) -> dict[str, str | int]:
+    """What of this machine, its profile and the environment's variables affects the bits of what is trained."""
     # A library chooses its kernels by the processor, so two with the same instructions may differ in a sum's last bit.
     named = {"processor": _processor(), "gpu": torch.cuda.get_device_name() if profile.device == "cuda" else ""}
     return {
@@ -166,6 +168,7 @@ def fingerprint(profile: Profile) -> dict[str, str | int]:
         "interop_threads": profile.interop_threads,
         "dtype": profile.dtype,
         "memory_format": profile.memory_format,
+        **arithmetic.fingerprint(environment),
         **{key: name for key, name in named.items() if name},
         # Where they are as they always were, they are not named: checkpoints of earlier versions don't know them.
         **{name: int(getattr(profile, name)) for name in _SWITCHES if getattr(profile, name) != getattr(Profile, name)},

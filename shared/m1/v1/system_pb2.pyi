@@ -12,7 +12,7 @@ class GetSystemInfoRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetSystemInfoResponse(_message.Message):
-    __slots__ = ("version", "pid", "home", "start_time", "uptime", "python_version", "torch_version", "platform", "store_id", "revision", "default_device", "default_threads")
+    __slots__ = ("version", "pid", "home", "start_time", "uptime", "python_version", "torch_version", "platform", "store_id", "revision", "default_device", "default_threads", "environment")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     PID_FIELD_NUMBER: _ClassVar[int]
     HOME_FIELD_NUMBER: _ClassVar[int]
@@ -25,6 +25,7 @@ class GetSystemInfoResponse(_message.Message):
     REVISION_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_DEVICE_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_THREADS_FIELD_NUMBER: _ClassVar[int]
+    ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
     version: str
     pid: int
     home: str
@@ -37,7 +38,20 @@ class GetSystemInfoResponse(_message.Message):
     revision: int
     default_device: str
     default_threads: int
-    def __init__(self, version: _Optional[str] = ..., pid: _Optional[int] = ..., home: _Optional[str] = ..., start_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., uptime: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., python_version: _Optional[str] = ..., torch_version: _Optional[str] = ..., platform: _Optional[str] = ..., store_id: _Optional[str] = ..., revision: _Optional[int] = ..., default_device: _Optional[str] = ..., default_threads: _Optional[int] = ...) -> None: ...
+    environment: Environment
+    def __init__(self, version: _Optional[str] = ..., pid: _Optional[int] = ..., home: _Optional[str] = ..., start_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., uptime: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., python_version: _Optional[str] = ..., torch_version: _Optional[str] = ..., platform: _Optional[str] = ..., store_id: _Optional[str] = ..., revision: _Optional[int] = ..., default_device: _Optional[str] = ..., default_threads: _Optional[int] = ..., environment: _Optional[_Union[Environment, _Mapping]] = ...) -> None: ...
+
+class Environment(_message.Message):
+    __slots__ = ("passed", "set", "withheld", "withheld_deciding")
+    PASSED_FIELD_NUMBER: _ClassVar[int]
+    SET_FIELD_NUMBER: _ClassVar[int]
+    WITHHELD_FIELD_NUMBER: _ClassVar[int]
+    WITHHELD_DECIDING_FIELD_NUMBER: _ClassVar[int]
+    passed: _containers.RepeatedScalarFieldContainer[str]
+    set: _containers.RepeatedScalarFieldContainer[str]
+    withheld: _containers.RepeatedScalarFieldContainer[str]
+    withheld_deciding: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, passed: _Optional[_Iterable[str]] = ..., set: _Optional[_Iterable[str]] = ..., withheld: _Optional[_Iterable[str]] = ..., withheld_deciding: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class GetTopologyRequest(_message.Message):
     __slots__ = ()

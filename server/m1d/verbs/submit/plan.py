@@ -24,7 +24,6 @@ from m1d.catalogue.recipes import RecipeInfo, Recipes
 from m1d.jobs.names import check_name
 from m1d.jobs.parent import Parent, read_parent
 from m1d.jobs.recipe_file import RecipeUpload
-from m1d.processes.training import training_environment
 from m1d.verbs.find import find_checkpoint
 from m1d.verbs.parts import Parts
 from m1d.verbs.submit.program import check_program, program_spec
@@ -123,7 +122,7 @@ async def _plan_program(parts: Parts, request: Request, program: Program) -> Pla
     ):
         if given:
             raise _refused(f"spec.{name}", "", f"{name} is given, and a program takes none", "leave it out")
-    await check_program(program, training_environment())
+    await check_program(program, parts.environment)
     spec = program_spec(program, parts.profiles.untuned(), request.priority, request.retries)
     return Plan(request.name, request.request_id, spec, (), None, None)
 
