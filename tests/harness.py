@@ -31,6 +31,7 @@ class RunningDaemon:
 
     def __init__(self, home: Path) -> None:
         self.home = home
+        self.python = sys.executable
         self.process: subprocess.Popen[bytes] | None = None
         self.client: Client = connect(home, timeout_s=PATIENCE_S)
 
@@ -44,7 +45,7 @@ class RunningDaemon:
     def spawn(self, **extra: str) -> None:
         """Start it, with extra environment variables, and don't wait."""
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "m1d", "serve", "--home", str(self.home)],
+            [self.python, "-P", "-m", "m1d", "serve", "--home", str(self.home)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -160,7 +160,9 @@ class Daemon:
         dataset_pb2_grpc.add_DatasetServiceServicer_to_server(DatasetService(home, store, parts.environment), server)
         named = variables(os.environ, self._config.environment)
         profile = self._profiles.untuned()
-        system = SystemService(home, store, self._topology, profile, named, self._live, self._shutdown)
+        system = SystemService(
+            home, store, self._topology, profile, named, self._live, lambda: self._supervisor.fault, self._shutdown
+        )
         system_pb2_grpc.add_SystemServiceServicer_to_server(system, server)
         healthy = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(healthy, server)

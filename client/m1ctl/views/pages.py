@@ -289,6 +289,7 @@ def daemon_page(info: system_pb2.GetSystemInfoResponse, busy: Sequence[job_pb2.J
             ("version", info.version),
             ("home", info.home),
             ("job", job or "none"),
+            *([("fault", info.fault)] if info.fault else []),
             ("platform", info.platform),
             ("python", info.python_version),
             ("torch", info.torch_version or "not installed"),

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import grpc
-from google.protobuf import message
+from google.protobuf import any_pb2, message  # noqa: F401 - m1.errors needs it later, when it may be gone
+from google.rpc import error_details_pb2, status_pb2  # noqa: F401
 from grpc import aio
 from m1.errors import M1Error, Reason, to_status
 

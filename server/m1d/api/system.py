@@ -36,6 +36,7 @@ class SystemService(system_pb2_grpc.SystemServiceServicer):
         default_profile: Profile,
         variables: Variables,
         live: LiveStats,
+        fault: Callable[[], str],
         shutdown: Callable[[bool], Awaitable[None]],
     ) -> None:
         self._home = home
@@ -44,7 +45,10 @@ class SystemService(system_pb2_grpc.SystemServiceServicer):
         self._default_profile = default_profile
         self._variables = variables
         self._live = live
+        self._fault = fault
         self._shutdown = shutdown
+        # As this daemon was started: what it was installed with may have gone since.
+        self._version, self._torch_version = _version("m1d"), _version("torch")
         self._started = time.time()
         self._started_monotonic = time.monotonic()
 
@@ -54,13 +58,13 @@ class SystemService(system_pb2_grpc.SystemServiceServicer):
         uptime = duration_pb2.Duration()
         uptime.FromMilliseconds(round(1e3 * (time.monotonic() - self._started_monotonic)))
         return system_pb2.GetSystemInfoResponse(
-            version=importlib.metadata.version("m1d"),
+            version=self._version,
             pid=os.getpid(),
             home=str(self._home.root),
             start_time=timestamp(self._started),
             uptime=uptime,
             python_version=platform.python_version(),
-            torch_version=_version("torch"),
+            torch_version=self._torch_version,
             platform=_platform(),
             store_id=self._store.store_id,
             revision=self._store.revision,
@@ -72,6 +76,7 @@ class SystemService(system_pb2_grpc.SystemServiceServicer):
                 withheld=self._variables.withheld,
                 withheld_deciding=self._variables.deciding,
             ),
+            fault=self._fault(),
         )
 
     async def GetTopology(self, request: system_pb2.GetTopologyRequest, context: Any) -> system_pb2.GetTopologyResponse:

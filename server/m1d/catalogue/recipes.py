@@ -176,6 +176,8 @@ class Recipes:
                     raise M1Error(Reason.NAME_TAKEN, f'there is a recipe "{offered.name}" already', "rename one")
                 described.append(await self._ask(["describe", "--installed", offered.name], offered.package, errors))
             except M1Error as error:
+                if error.reason is Reason.PROCESS_NOT_STARTED:
+                    raise
                 broken = True
                 _log.warning('the recipe "%s" of the package %s is left out: %s', offered.name, offered.package, error)
         document = json.dumps({"recipes": described}).encode()

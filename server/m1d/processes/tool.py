@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 
 import psutil
 
-from m1d.processes.training import LOWEST_FREE_FD, open_high, train_command
+from m1d.processes.spawn import broken_installation, refusal, spawn
+from m1d.processes.training import moved_high, open_high, train_command
 
 # How often it is looked whether one that has closed its output has ended.
 _LOOK_S = 0.02
@@ -49,36 +49,38 @@ class Tool:
         self._pid = 0
 
     async def __aenter__(self) -> Tool:
-        read_end, write_end = os.pipe()
-        errors = open_high(self._errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        null = open_high(Path(os.devnull), os.O_RDONLY)
-        high = fcntl.fcntl(write_end, fcntl.F_DUPFD_CLOEXEC, LOWEST_FREE_FD)
-        os.close(write_end)
-        try:
-            self._pid = os.posix_spawn(  # noqa: ASYNC221 - 0.15 ms; asyncio's own way would fork
-                sys.executable,
-                self._arguments,
-                self._environment,
-                file_actions=[
-                    (os.POSIX_SPAWN_DUP2, null, 0),
-                    (os.POSIX_SPAWN_DUP2, high, 1),
-                    (os.POSIX_SPAWN_DUP2, errors, 2),
-                ],
-                setsid=True,
-            )
-        finally:
-            for fd in (errors, null, high):
-                os.close(fd)
+        output = self._start()
         if self._aside:
             # posix_spawn has no attribute for it; the threads that it starts later have its priority.
             with suppress(ProcessLookupError):  # it has ended already
                 os.setpriority(os.PRIO_PROCESS, self._pid, _LOWEST_PRIORITY)
         loop = asyncio.get_running_loop()
         self._reader = asyncio.StreamReader(limit=_LONGEST_LINE_BYTES)
-        self._transport, _ = await loop.connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(self._reader), os.fdopen(read_end, "rb", buffering=0)
-        )
+        self._transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(self._reader), output)
         return self
+
+    def _start(self) -> FileIO:
+        """Start it, in 0.15 ms (asyncio's own way would fork); its output.
+
+        Raises:
+            M1Error: PROCESS_NOT_STARTED.
+        """
+        try:
+            with ExitStack() as files:
+                read_end, write_end = os.pipe()
+                output = FileIO(read_end, "rb")
+                files.callback(os.close, write_end)
+                not_started = files.enter_context(ExitStack())
+                not_started.callback(output.close)
+                null = open_high(Path(os.devnull), os.O_RDONLY, files)
+                errors = open_high(self._errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, files)
+                high = moved_high(write_end, files)
+                actions = [(os.POSIX_SPAWN_DUP2, fd, k) for k, fd in enumerate((null, high, errors))]
+                self._pid = spawn(self._arguments, self._environment, actions)
+                not_started.pop_all()
+        except OSError as error:
+            raise refusal(error) from error
+        return output
 
     async def lines(self) -> AsyncIterator[bytes]:
         """What it prints, until it closes its standard output."""
@@ -94,13 +96,20 @@ class Tool:
         return await self._reader.readline()
 
     async def result(self) -> ToolResult:
-        """Wait for its end."""
+        """Wait for its end.
+
+        Raises:
+            M1Error: PROCESS_NOT_STARTED, when it could not run because the installation is not whole.
+        """
         # Not by waitpid: a leader that is not reaped keeps its group's number from being another's.
         process = psutil.Process(self._pid)
         while process.status() != psutil.STATUS_ZOMBIE:
             await asyncio.sleep(_LOOK_S)
         status = await self._end()
-        return ToolResult(os.waitstatus_to_exitcode(status), _last_words(self._errors))
+        result = ToolResult(os.waitstatus_to_exitcode(status), _last_words(self._errors))
+        if not_whole := broken_installation(result.status, result.errors):
+            raise not_whole
+        return result
 
     async def _end(self) -> int:
         """Kill it with all that it has started, and reap it; the status of waitpid."""

@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import psutil
@@ -21,6 +21,7 @@ from m1.jobdir import LOCK_FD, lock_path, log_path
 
 from m1d.jobs.job import Process
 from m1d.processes.leftovers import MARK
+from m1d.processes.spawn import spawn
 
 # Source descriptors of dup2 must not be the target, or it would not clear close-on-exec everywhere.
 LOWEST_FREE_FD = 10
@@ -40,6 +41,11 @@ def keeper_command(*arguments: str) -> list[str]:
     return [sys.executable, "-P", "-m", "m1d.keeper", *arguments]
 
 
+def try_command(*, program: bool) -> list[str]:
+    """How it is tried whether the process of a job could run here at all: it imports what it needs, and ends."""
+    return [sys.executable, "-P", "-c", "import m1d.keeper" if program else "import m1train.__main__, torch"]
+
+
 def start_process(directory: Path, command: Sequence[str], environment: Mapping[str, str]) -> Process:
     """Start the process of a job on its directory; it holds the job's lock from its first instruction on.
 
@@ -50,33 +56,26 @@ def start_process(directory: Path, command: Sequence[str], environment: Mapping[
 
     Raises:
         AlreadyRunningError: one lives already.
-        OSError: the system refuses to start it.
+        M1Error: PROCESS_NOT_STARTED.
+        OSError: the files that it is given cannot be opened.
     """
-    lock = open_high(lock_path(directory), os.O_RDWR | os.O_CREAT)
-    log = open_high(log_path(directory), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    null = open_high(Path(os.devnull), os.O_RDONLY)
-    try:
+    with ExitStack() as files:
+        lock = open_high(lock_path(directory), os.O_RDWR | os.O_CREAT, files)
+        log = open_high(log_path(directory), os.O_WRONLY | os.O_CREAT | os.O_APPEND, files)
+        null = open_high(Path(os.devnull), os.O_RDONLY, files)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise AlreadyRunningError(f'a training process that is not this attempt\'s holds "{directory}"') from None
         reach("before.spawn")
-        pid = os.posix_spawn(
-            sys.executable,
-            list(command),
-            {**environment, MARK: str(directory)},
-            file_actions=[
-                (os.POSIX_SPAWN_DUP2, null, 0),
-                (os.POSIX_SPAWN_DUP2, log, 1),
-                (os.POSIX_SPAWN_DUP2, log, 2),
-                (os.POSIX_SPAWN_DUP2, lock, LOCK_FD),
-            ],
-            setsid=True,
-        )
+        actions = [
+            (os.POSIX_SPAWN_DUP2, null, 0),
+            (os.POSIX_SPAWN_DUP2, log, 1),
+            (os.POSIX_SPAWN_DUP2, log, 2),
+            (os.POSIX_SPAWN_DUP2, lock, LOCK_FD),
+        ]
+        pid = spawn(command, {**environment, MARK: str(directory)}, actions)
         reach("after.spawn")
-    finally:
-        for fd in (lock, log, null):
-            os.close(fd)
     return Process(pid, start_mark(pid))
 
 
@@ -99,13 +98,20 @@ def start_mark(pid: int) -> str:
     return mark
 
 
-def open_high(path: Path, flags: int) -> int:
-    """Open a file for a child, by a descriptor that none of the child's own is."""
+def open_high(path: Path, flags: int, files: ExitStack) -> int:
+    """Open a file for a child, by a descriptor that none of the child's own is; `files` closes it."""
     fd = os.open(path, flags | os.O_CLOEXEC, 0o600)
     try:
-        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, LOWEST_FREE_FD)
+        return moved_high(fd, files)
     finally:
         os.close(fd)
+
+
+def moved_high(fd: int, files: ExitStack) -> int:
+    """Give another descriptor of an open file, which none of a child's own is; `files` closes it."""
+    high = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, LOWEST_FREE_FD)
+    files.callback(os.close, high)
+    return high
 
 
 def is_training(directory: Path) -> bool:

@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 
 from m1 import journal
-from m1.errors import Reason, shortened
+from m1.errors import M1Error, Reason, shortened
 from m1.failpoints import reach
 from m1.jobdir import Desired, Want, has_spec, spec_path, write_desired, write_spec
 from m1.paths import Home
@@ -35,9 +35,11 @@ from m1d.jobs.states import ACTIVE, JobState
 from m1d.processes import training
 from m1d.processes.environment import training_environment
 from m1d.processes.leftovers import NO_SESSION, end_leftovers
+from m1d.processes.spawn import OF_THE_MACHINE, refusal
+from m1d.running.fault import Fault, is_suspect
 from m1d.running.ingest import ingest
 from m1d.running.settle import Ending, settle
-from m1d.store import Store
+from m1d.store import Store, Transaction
 
 _log = logging.getLogger(__name__)
 
@@ -79,6 +81,14 @@ class Supervisor:
         self._told: tuple[int, int, Desired] | None = None
         # The job and its attempt whose journal was found to be theirs.
         self._journal: tuple[int, int] | None = None
+        self._fault = Fault(monotonic)
+        # How a process ended that may never have got as far as its job, while it is not known why.
+        self._suspect = ""
+
+    @property
+    def fault(self) -> str:
+        """Why no job can be started on this machine now, in words; empty: nothing is known to be wrong."""
+        return self._fault.words
 
     def active(self) -> Job | None:
         """The job that holds the machine."""
@@ -112,6 +122,7 @@ class Supervisor:
     def stop(self) -> None:
         """End `run` after one more turn. The training goes on."""
         self._stopping = True
+        self._fault.look_no_longer()
         self.wake()
 
     async def run(self) -> None:
@@ -123,8 +134,7 @@ class Supervisor:
                 if not recovered:
                     self._recover()
                     recovered = True
-                busy = self._turn()
-                pause_s = POLL_S if busy else None
+                pause_s = await self._next()
             except (OSError, sqlite3.Error) as error:
                 _log.error("the supervisor could not go on and tries again in %g s: %s", RETRY_S, error)
                 pause_s = RETRY_S
@@ -137,6 +147,18 @@ class Supervisor:
                 self._take_in(job)
         except (OSError, sqlite3.Error) as error:
             _log.error("what was journalled last is left to the next daemon: %s", error)
+
+    async def _next(self) -> float | None:
+        """Take the next step; how long until there may be another one, None: as soon as something changes."""
+        if self._fault.words and self.active() is None:
+            waiting = self._store.next_in_turn()
+            if waiting and not await self._is_mended(waiting):
+                return self._fault.left_s()
+            self._fault.lifted()
+        busy = bool(self._suspect) or self._turn()
+        if self._suspect:
+            await self._clear_up(self._suspect)
+        return POLL_S if busy else None
 
     def _turn(self) -> bool:
         """Take the next step; whether there may be another one soon."""
@@ -151,6 +173,8 @@ class Supervisor:
         # In this order: what it wrote before it died is there when it is seen to be dead.
         offset = job.attempt.journal_offset
         job = self._take_in(job)
+        if job.attempt.journal_offset:
+            self._fault.mended()
         if alive:
             job = self._acquaint(job)
             self.tell(job)
@@ -159,7 +183,9 @@ class Supervisor:
             ended = job.attempt.process
             ending = training.ending(ended) if ended else ""
             if ending is not None:
-                self._settle(job, ending)
+                self._suspect = ending if is_suspect(job, ending) else ""
+                if not self._suspect:
+                    self._settle(job, ending)
             else:
                 self._enforce_stop(job)  # it dies just now, or somebody has removed its directory
         return True
@@ -190,7 +216,8 @@ class Supervisor:
                     change_state(tx, back, JobState.QUEUED, "the daemon is back", self._clock())
 
     def _start(self, job: Job) -> None:
-        attempt = Attempt(number=job.attempt.number + 1, begun_at_step=job.attempt.begun_at_step)
+        before = job.attempt
+        attempt = Attempt(number=before.number + 1, begun_at_step=before.begun_at_step)
         with self._store.transaction() as tx:
             job = change_state(tx, replace(job, attempt=attempt), JobState.STARTING, "its turn", self._clock())
         self._kill_at = None
@@ -204,7 +231,13 @@ class Supervisor:
             started = training.start_process(
                 directory, command(str(directory), "--attempt", str(attempt.number)), environment
             )
+        except M1Error as refused:
+            self._put_back(replace(job, attempt=before), refused)
+            return
         except OSError as error:
+            if error.errno in OF_THE_MACHINE:
+                self._put_back(replace(job, attempt=before), refusal(error))
+                return
             _log.error("%s (%s) could not be started: %s", job.id, job.name, error)
             failure = JobError(Reason.PROCESS_DIED.value, f"the training process could not be started: {error}")
             with self._store.transaction() as tx:
@@ -213,6 +246,46 @@ class Supervisor:
         with self._store.transaction() as tx:
             tx.update_job(replace(job, attempt=replace(attempt, process=started)))
         _log.info("started %s (%s), attempt %d, process %d", job.id, job.name, attempt.number, started.pid)
+
+    # What no job is to blame for
+
+    def _put_back(self, job: Job, fault: M1Error) -> None:
+        """Queue a job that this machine could not start, at the head of the line, and say why once."""
+        head = self._store.head_position(job.spec.priority)
+        with self._store.transaction() as tx:
+            job = replace(job, position=head)
+            job = change_state(tx, job, JobState.QUEUED, fault.message, self._clock(), want=job.wish.want)
+            self._tell_fault(tx, job, fault)
+
+    def _tell_fault(self, tx: Transaction, job: Job, fault: M1Error) -> None:
+        if self._fault.met(str(fault)):
+            _log.error("%s", fault)
+            told = f"{fault}; what is queued waits for that"
+            notice(tx, job, self._clock(), event_pb2.SEVERITY_ERROR, told)
+
+    async def _is_mended(self, waiting: Job) -> bool:
+        """Try, when it is time to, whether a job's process could be started again."""
+        if self._fault.left_s() > 0:
+            return False
+        fault = await self._fault.look(waiting, self._environment)
+        if fault:
+            with self._store.transaction() as tx:
+                self._tell_fault(tx, waiting, fault)
+        return fault is None and not self._stopping
+
+    async def _clear_up(self, ending: str) -> None:
+        """Find out whose fault it was that a process ended before it had said a word, and settle its job by that."""
+        job = self.active()
+        assert job is not None
+        fault = await self._fault.look(job, self._environment)
+        if self._stopping:  # the next daemon takes it from here
+            return
+        self._suspect, job = "", self.active()
+        assert job is not None
+        if fault and job.state in {JobState.STARTING, JobState.RUNNING} and job.wish.want in {Want.RUN, Want.HOLD}:
+            self._put_back(job, fault)
+        else:
+            self._settle(job, ending)
 
     def _prepare_directory(self, directory: Path, job: Job) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x12m1/v1/system.proto\x12\x05m1.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x16\n\x14GetSystemInfoRequest\"\xdd\x02\n\x15GetSystemInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\r\x12\x0c\n\x04home\x18\x03 \x01(\t\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x06uptime\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x16\n\x0epython_version\x18\x06 \x01(\t\x12\x15\n\rtorch_version\x18\x07 \x01(\t\x12\x10\n\x08platform\x18\x08 \x01(\t\x12\x10\n\x08store_id\x18\t \x01(\t\x12\x10\n\x08revision\x18\n \x01(\x04\x12\x16\n\x0e\x64\x65\x66\x61ult_device\x18\x0b \x01(\t\x12\x17\n\x0f\x64\x65\x66\x61ult_threads\x18\x0c \x01(\r\x12\'\n\x0b\x65nvironment\x18\r \x01(\x0b\x32\x12.m1.v1.Environment\"W\n\x0b\x45nvironment\x12\x0e\n\x06passed\x18\x01 \x03(\t\x12\x0b\n\x03set\x18\x02 \x03(\t\x12\x10\n\x08withheld\x18\x03 \x03(\t\x12\x19\n\x11withheld_deciding\x18\x04 \x03(\t\"\x14\n\x12GetTopologyRequest\"]\n\x13GetTopologyResponse\x12\x0b\n\x03\x63pu\x18\x01 \x01(\t\x12#\n\ncore_kinds\x18\x02 \x03(\x0b\x32\x0f.m1.v1.CoreKind\x12\x14\n\x0cmemory_bytes\x18\x03 \x01(\x04\"G\n\x08\x43oreKind\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x16\n\x0ephysical_cores\x18\x02 \x01(\r\x12\x15\n\rlogical_cores\x18\x03 \x01(\r\"\x17\n\x15GetSystemStatsRequest\";\n\x16GetSystemStatsResponse\x12!\n\x05stats\x18\x01 \x01(\x0b\x32\x12.m1.v1.SystemStats\"\xce\x03\n\x0bSystemStats\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x0c\x63pu_fraction\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x16\n\x0e\x63ore_fractions\x18\x03 \x03(\x01\x12\x1a\n\x12memory_total_bytes\x18\x04 \x01(\x04\x12\x1e\n\x16memory_available_bytes\x18\x05 \x01(\x04\x12\x17\n\x0fswap_used_bytes\x18\x06 \x01(\x04\x12\x16\n\tload_1min\x18\x07 \x01(\x01H\x01\x88\x01\x01\x12\x17\n\x0f\x64isk_free_bytes\x18\x08 \x01(\x04\x12\x1d\n\x10thermal_pressure\x18\t \x01(\tH\x02\x88\x01\x01\x12\x17\n\non_battery\x18\n \x01(\x08H\x03\x88\x01\x01\x12\x1d\n\x10\x62\x61ttery_fraction\x18\x0b \x01(\x01H\x04\x88\x01\x01\x12-\n\x08training\x18\x0c \x01(\x0b\x32\x1b.m1.v1.TrainingProcessStatsB\x0f\n\r_cpu_fractionB\x0c\n\n_load_1minB\x13\n\x11_thermal_pressureB\r\n\x0b_on_batteryB\x13\n\x11_battery_fraction\"\x80\x01\n\x14TrainingProcessStats\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\r\x12\x16\n\tcpu_cores\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x0cmemory_bytes\x18\x04 \x01(\x04\x12\x0f\n\x07threads\x18\x05 \x01(\rB\x0c\n\n_cpu_cores\" \n\x0fShutdownRequest\x12\r\n\x05yield\x18\x01 \x01(\x08\"\x12\n\x10ShutdownResponse2\xad\x02\n\rSystemService\x12J\n\rGetSystemInfo\x12\x1b.m1.v1.GetSystemInfoRequest\x1a\x1c.m1.v1.GetSystemInfoResponse\x12\x44\n\x0bGetTopology\x12\x19.m1.v1.GetTopologyRequest\x1a\x1a.m1.v1.GetTopologyResponse\x12M\n\x0eGetSystemStats\x12\x1c.m1.v1.GetSystemStatsRequest\x1a\x1d.m1.v1.GetSystemStatsResponse\x12;\n\x08Shutdown\x12\x16.m1.v1.ShutdownRequest\x1a\x17.m1.v1.ShutdownResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x12m1/v1/system.proto\x12\x05m1.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x16\n\x14GetSystemInfoRequest\"\xec\x02\n\x15GetSystemInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\r\x12\x0c\n\x04home\x18\x03 \x01(\t\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x06uptime\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x16\n\x0epython_version\x18\x06 \x01(\t\x12\x15\n\rtorch_version\x18\x07 \x01(\t\x12\x10\n\x08platform\x18\x08 \x01(\t\x12\x10\n\x08store_id\x18\t \x01(\t\x12\x10\n\x08revision\x18\n \x01(\x04\x12\x16\n\x0e\x64\x65\x66\x61ult_device\x18\x0b \x01(\t\x12\x17\n\x0f\x64\x65\x66\x61ult_threads\x18\x0c \x01(\r\x12\'\n\x0b\x65nvironment\x18\r \x01(\x0b\x32\x12.m1.v1.Environment\x12\r\n\x05\x66\x61ult\x18\x0e \x01(\t\"W\n\x0b\x45nvironment\x12\x0e\n\x06passed\x18\x01 \x03(\t\x12\x0b\n\x03set\x18\x02 \x03(\t\x12\x10\n\x08withheld\x18\x03 \x03(\t\x12\x19\n\x11withheld_deciding\x18\x04 \x03(\t\"\x14\n\x12GetTopologyRequest\"]\n\x13GetTopologyResponse\x12\x0b\n\x03\x63pu\x18\x01 \x01(\t\x12#\n\ncore_kinds\x18\x02 \x03(\x0b\x32\x0f.m1.v1.CoreKind\x12\x14\n\x0cmemory_bytes\x18\x03 \x01(\x04\"G\n\x08\x43oreKind\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x16\n\x0ephysical_cores\x18\x02 \x01(\r\x12\x15\n\rlogical_cores\x18\x03 \x01(\r\"\x17\n\x15GetSystemStatsRequest\";\n\x16GetSystemStatsResponse\x12!\n\x05stats\x18\x01 \x01(\x0b\x32\x12.m1.v1.SystemStats\"\xce\x03\n\x0bSystemStats\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x0c\x63pu_fraction\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x16\n\x0e\x63ore_fractions\x18\x03 \x03(\x01\x12\x1a\n\x12memory_total_bytes\x18\x04 \x01(\x04\x12\x1e\n\x16memory_available_bytes\x18\x05 \x01(\x04\x12\x17\n\x0fswap_used_bytes\x18\x06 \x01(\x04\x12\x16\n\tload_1min\x18\x07 \x01(\x01H\x01\x88\x01\x01\x12\x17\n\x0f\x64isk_free_bytes\x18\x08 \x01(\x04\x12\x1d\n\x10thermal_pressure\x18\t \x01(\tH\x02\x88\x01\x01\x12\x17\n\non_battery\x18\n \x01(\x08H\x03\x88\x01\x01\x12\x1d\n\x10\x62\x61ttery_fraction\x18\x0b \x01(\x01H\x04\x88\x01\x01\x12-\n\x08training\x18\x0c \x01(\x0b\x32\x1b.m1.v1.TrainingProcessStatsB\x0f\n\r_cpu_fractionB\x0c\n\n_load_1minB\x13\n\x11_thermal_pressureB\r\n\x0b_on_batteryB\x13\n\x11_battery_fraction\"\x80\x01\n\x14TrainingProcessStats\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\r\x12\x16\n\tcpu_cores\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x0cmemory_bytes\x18\x04 \x01(\x04\x12\x0f\n\x07threads\x18\x05 \x01(\rB\x0c\n\n_cpu_cores\" \n\x0fShutdownRequest\x12\r\n\x05yield\x18\x01 \x01(\x08\"\x12\n\x10ShutdownResponse2\xad\x02\n\rSystemService\x12J\n\rGetSystemInfo\x12\x1b.m1.v1.GetSystemInfoRequest\x1a\x1c.m1.v1.GetSystemInfoResponse\x12\x44\n\x0bGetTopology\x12\x19.m1.v1.GetTopologyRequest\x1a\x1a.m1.v1.GetTopologyResponse\x12M\n\x0eGetSystemStats\x12\x1c.m1.v1.GetSystemStatsRequest\x1a\x1d.m1.v1.GetSystemStatsResponse\x12;\n\x08Shutdown\x12\x16.m1.v1.ShutdownRequest\x1a\x17.m1.v1.ShutdownResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,27 +36,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETSYSTEMINFOREQUEST']._serialized_start=94
   _globals['_GETSYSTEMINFOREQUEST']._serialized_end=116
   _globals['_GETSYSTEMINFORESPONSE']._serialized_start=119
-  _globals['_GETSYSTEMINFORESPONSE']._serialized_end=468
-  _globals['_ENVIRONMENT']._serialized_start=470
-  _globals['_ENVIRONMENT']._serialized_end=557
-  _globals['_GETTOPOLOGYREQUEST']._serialized_start=559
-  _globals['_GETTOPOLOGYREQUEST']._serialized_end=579
-  _globals['_GETTOPOLOGYRESPONSE']._serialized_start=581
-  _globals['_GETTOPOLOGYRESPONSE']._serialized_end=674
-  _globals['_COREKIND']._serialized_start=676
-  _globals['_COREKIND']._serialized_end=747
-  _globals['_GETSYSTEMSTATSREQUEST']._serialized_start=749
-  _globals['_GETSYSTEMSTATSREQUEST']._serialized_end=772
-  _globals['_GETSYSTEMSTATSRESPONSE']._serialized_start=774
-  _globals['_GETSYSTEMSTATSRESPONSE']._serialized_end=833
-  _globals['_SYSTEMSTATS']._serialized_start=836
-  _globals['_SYSTEMSTATS']._serialized_end=1298
-  _globals['_TRAININGPROCESSSTATS']._serialized_start=1301
-  _globals['_TRAININGPROCESSSTATS']._serialized_end=1429
-  _globals['_SHUTDOWNREQUEST']._serialized_start=1431
-  _globals['_SHUTDOWNREQUEST']._serialized_end=1463
-  _globals['_SHUTDOWNRESPONSE']._serialized_start=1465
-  _globals['_SHUTDOWNRESPONSE']._serialized_end=1483
-  _globals['_SYSTEMSERVICE']._serialized_start=1486
-  _globals['_SYSTEMSERVICE']._serialized_end=1787
+  _globals['_GETSYSTEMINFORESPONSE']._serialized_end=483
+  _globals['_ENVIRONMENT']._serialized_start=485
+  _globals['_ENVIRONMENT']._serialized_end=572
+  _globals['_GETTOPOLOGYREQUEST']._serialized_start=574
+  _globals['_GETTOPOLOGYREQUEST']._serialized_end=594
+  _globals['_GETTOPOLOGYRESPONSE']._serialized_start=596
+  _globals['_GETTOPOLOGYRESPONSE']._serialized_end=689
+  _globals['_COREKIND']._serialized_start=691
+  _globals['_COREKIND']._serialized_end=762
+  _globals['_GETSYSTEMSTATSREQUEST']._serialized_start=764
+  _globals['_GETSYSTEMSTATSREQUEST']._serialized_end=787
+  _globals['_GETSYSTEMSTATSRESPONSE']._serialized_start=789
+  _globals['_GETSYSTEMSTATSRESPONSE']._serialized_end=848
+  _globals['_SYSTEMSTATS']._serialized_start=851
+  _globals['_SYSTEMSTATS']._serialized_end=1313
+  _globals['_TRAININGPROCESSSTATS']._serialized_start=1316
+  _globals['_TRAININGPROCESSSTATS']._serialized_end=1444
+  _globals['_SHUTDOWNREQUEST']._serialized_start=1446
+  _globals['_SHUTDOWNREQUEST']._serialized_end=1478
+  _globals['_SHUTDOWNRESPONSE']._serialized_start=1480
+  _globals['_SHUTDOWNRESPONSE']._serialized_end=1498
+  _globals['_SYSTEMSERVICE']._serialized_start=1501
+  _globals['_SYSTEMSERVICE']._serialized_end=1802
 # @@protoc_insertion_point(module_scope)

@@ -12,7 +12,7 @@ class GetSystemInfoRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetSystemInfoResponse(_message.Message):
-    __slots__ = ("version", "pid", "home", "start_time", "uptime", "python_version", "torch_version", "platform", "store_id", "revision", "default_device", "default_threads", "environment")
+    __slots__ = ("version", "pid", "home", "start_time", "uptime", "python_version", "torch_version", "platform", "store_id", "revision", "default_device", "default_threads", "environment", "fault")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     PID_FIELD_NUMBER: _ClassVar[int]
     HOME_FIELD_NUMBER: _ClassVar[int]
@@ -26,6 +26,7 @@ class GetSystemInfoResponse(_message.Message):
     DEFAULT_DEVICE_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_THREADS_FIELD_NUMBER: _ClassVar[int]
     ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    FAULT_FIELD_NUMBER: _ClassVar[int]
     version: str
     pid: int
     home: str
@@ -39,7 +40,8 @@ class GetSystemInfoResponse(_message.Message):
     default_device: str
     default_threads: int
     environment: Environment
-    def __init__(self, version: _Optional[str] = ..., pid: _Optional[int] = ..., home: _Optional[str] = ..., start_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., uptime: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., python_version: _Optional[str] = ..., torch_version: _Optional[str] = ..., platform: _Optional[str] = ..., store_id: _Optional[str] = ..., revision: _Optional[int] = ..., default_device: _Optional[str] = ..., default_threads: _Optional[int] = ..., environment: _Optional[_Union[Environment, _Mapping]] = ...) -> None: ...
+    fault: str
+    def __init__(self, version: _Optional[str] = ..., pid: _Optional[int] = ..., home: _Optional[str] = ..., start_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., uptime: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., python_version: _Optional[str] = ..., torch_version: _Optional[str] = ..., platform: _Optional[str] = ..., store_id: _Optional[str] = ..., revision: _Optional[int] = ..., default_device: _Optional[str] = ..., default_threads: _Optional[int] = ..., environment: _Optional[_Union[Environment, _Mapping]] = ..., fault: _Optional[str] = ...) -> None: ...
 
 class Environment(_message.Message):
     __slots__ = ("passed", "set", "withheld", "withheld_deciding")
