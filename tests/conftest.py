@@ -23,7 +23,7 @@ PROCESS_FIXTURES = {
     *("job", "undisturbed", "supervised", "home"),
 }
 PROCESS_FILES = {
-    *("test_storm", "test_sweep", "test_home", "test_life", "test_supervised"),
+    *("test_storm", "test_sweep", "test_home", "test_home_places", "test_life", "test_supervised"),
     *("test_command_line", "test_measurements", "test_train_own_recipe", "test_train_examples"),
     *("test_train_process", "test_train_resume", "test_train_failpoints", "test_train_foreign"),
     *("test_train_chars_job", "test_train_photos_job"),

@@ -10,12 +10,14 @@ import os
 import sqlite3
 import sys
 
+from m1.descriptors import close_inherited
 from m1.errors import ExitCode, M1Error
 from m1.paths import home_from_environment
 
 
 def main() -> None:
     """The entry point. Exits with the codes of m1.errors.ExitCode."""
+    close_inherited()
     parser = argparse.ArgumentParser(prog="m1d", description="A training daemon for the computer on your desk.")
     parser.add_argument("--version", action="version", version=importlib.metadata.version("m1d"))
     commands = parser.add_subparsers(dest="command", required=True)

@@ -47,7 +47,7 @@ from m1d.catalogue.profiles import Profiles, current_conditions
 from m1d.catalogue.recipes import Recipes
 from m1d.events.hub import Hub
 from m1d.home.config import read_config
-from m1d.home.home import open_home
+from m1d.home.home import open_home, socket_mark
 from m1d.home.notify import notify, watchdog_interval_s
 from m1d.machine.live import LiveStats
 from m1d.machine.topology import read_topology
@@ -89,6 +89,7 @@ class Daemon:
         """
         self._home = home
         self._lock_fd = open_home(home)
+        self._socket: tuple[int, int] | None = None
         self._config = read_config(home.config)
         self._store = Store(home.database)
         self._hub = Hub(self._store.revision)
@@ -142,13 +143,12 @@ class Daemon:
             self._hub.close()
             await server.stop(_GRACE_S)
             self._store.close()
-            self._home.socket.unlink(missing_ok=True)
+            if self._socket == socket_mark(self._home):  # another one would be somebody else's
+                self._home.socket.unlink(missing_ok=True)
             os.close(self._lock_fd)
         _log.info("stopped")
 
     async def _start_server(self) -> tuple[aio.Server, health.aio.HealthServicer]:
-        # The lock is ours, so a socket that is still there is a dead daemon's.
-        self._home.socket.unlink(missing_ok=True)
         server = aio.server(interceptors=[ErrorInterceptor(self._home.database)], options=SERVER_OPTIONS)
         home, store, parts = self._home, self._store, self._parts
         job_pb2_grpc.add_JobServiceServicer_to_server(JobService(parts), server)
@@ -172,6 +172,7 @@ class Daemon:
         server.add_insecure_port(socket_address(home))
         await server.start()
         os.chmod(home.socket, 0o600)
+        self._socket = socket_mark(home)
         return server, healthy
 
     async def _shutdown(self, yield_first: bool) -> None:

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import struct
+import sys
+from urllib.parse import quote_from_bytes
+
 from m1.paths import Home
 
+_KNOCK_S = 1.0
 MAX_MESSAGE_BYTES = 4 * 2**20
 CHUNK_BYTES = 2**20
 
@@ -26,5 +33,38 @@ CHANNEL_OPTIONS: list[tuple[str, int | str]] = [
 
 
 def socket_address(home: Home) -> str:
-    """The gRPC target of the home's socket."""
-    return f"unix:{home.socket}"
+    """The gRPC target of the home's socket, for the daemon and for whoever calls it.
+
+    gRPC reads it as a URI: of a path as it is, "#" and "?" would end it, and "%41" would be an "A".
+    """
+    return f"unix:{quote_from_bytes(os.fsencode(home.socket))}"
+
+
+def is_listened_to(home: Home) -> bool:
+    """Return True if some process listens at the home's socket, whatever it is."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as knock:
+        knock.setblocking(False)
+        try:
+            knock.connect(os.fspath(home.socket))
+        except BlockingIOError:  # its queue is full: somebody made that queue
+            return True
+        except OSError:
+            return False
+    return True
+
+
+def listener_pid(home: Home) -> int | None:
+    """Tell the process that listens at the home's socket, as this machine numbers it; None where it can't be told.
+
+    0 stands for one of another pid namespace. What a forwarded socket's listener forwards to is another process.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as knock:
+        knock.settimeout(_KNOCK_S)
+        try:
+            knock.connect(os.fspath(home.socket))
+            if sys.platform == "darwin":
+                # <sys/un.h>: SOL_LOCAL, LOCAL_PEERPID.
+                return knock.getsockopt(0, 2)
+            return int(struct.unpack("3i", knock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0])
+        except OSError:
+            return None

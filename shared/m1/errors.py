@@ -65,6 +65,7 @@ class Reason(enum.StrEnum):
     HOME_NOT_SAFE = "HOME_NOT_SAFE"
     WRONG_STATE = "WRONG_STATE"
     HOME_IN_USE = "HOME_IN_USE"
+    SOCKET_IN_USE = "SOCKET_IN_USE"
     UNREACHABLE = "UNREACHABLE"
     SHUTTING_DOWN = "SHUTTING_DOWN"
     TIMED_OUT = "TIMED_OUT"
@@ -108,6 +109,8 @@ _TABLE: dict[Reason, tuple[str, ExitCode]] = {
     Reason.HOME_NOT_SAFE: ("PERMISSION_DENIED", ExitCode.NOT_ALLOWED),
     Reason.WRONG_STATE: ("FAILED_PRECONDITION", ExitCode.WRONG_STATE),
     Reason.HOME_IN_USE: ("FAILED_PRECONDITION", ExitCode.WRONG_STATE),
+    # Another code: no daemon of the home is about to answer.
+    Reason.SOCKET_IN_USE: ("FAILED_PRECONDITION", ExitCode.ERROR),
     Reason.UNREACHABLE: ("UNAVAILABLE", ExitCode.UNREACHABLE),
     Reason.SHUTTING_DOWN: ("UNAVAILABLE", ExitCode.UNREACHABLE),
     Reason.TIMED_OUT: ("DEADLINE_EXCEEDED", ExitCode.TIMED_OUT),

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from m1.errors import M1Error, Reason
+from m1.errors import M1Error, Reason, sendable
 
 # sockaddr_un.sun_path holds 104 bytes on macOS and 108 on Linux, the closing NUL included; the smaller one for both,
 # so that a home can move.
@@ -76,11 +76,20 @@ def home_from_environment(override: str | None = None) -> Home:
 
 
 def check_socket_path(home: Home) -> None:
-    """Refuse a home whose socket the system could not bind.
+    """Refuse a home whose socket the system could not bind, or whose name no answer could carry.
 
     Raises:
-        M1Error: SOCKET_PATH_TOO_LONG.
+        M1Error: SOCKET_PATH_TOO_LONG, or INVALID_ARGUMENT for a name that is not UTF-8.
     """
+    shown = sendable(str(home.root))
+    if shown != str(home.root):
+        raise M1Error(
+            Reason.INVALID_ARGUMENT,
+            f'the home "{shown}" has a name that is not UTF-8',
+            "choose another with --home or M1D_HOME",
+            field="home",
+            value=shown,
+        )
     length = len(os.fsencode(home.socket))
     if length > SOCKET_PATH_LIMIT_BYTES:
         raise M1Error(

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from m1ctl.sdk.client import Client
+
 app = typer.Typer(help="Start, stop or install the daemon.", no_args_is_help=True, rich_markup_mode=None)
 
 STOP_TIMEOUT_S = 30.0
@@ -63,11 +65,16 @@ def stop(
 
     Returns when the daemon has exited. With --yield, the running job stops, too; the next daemon resumes it.
     """
+    from m1.endpoint import listener_pid
+
     from m1ctl.sdk.background import Departure
 
     session = session_of(context)
     with session.connect() as client:
         info = client.system_info()
+        if listener_pid(session.home) not in {info.pid, None}:
+            _stop_elsewhere(client, info.pid, yield_=yield_, timeout_s=session.timeout_s)
+            return
         with Departure(info.pid) as departure:
             client.shutdown(yield_job=yield_, timeout_s=session.timeout_s)
             limit_s = session.timeout_s or STOP_TIMEOUT_S
@@ -78,6 +85,19 @@ def stop(
                     f"see {session.home.log}, or allow more time with --timeout",
                 )
     tell(f"stopped m1d (pid {info.pid})")
+
+
+def _stop_elsewhere(client: Client, pid: int, *, yield_: bool, timeout_s: float | None) -> None:
+    """Stop a daemon of another machine or pid namespace: its process cannot be watched from here, but its answers."""
+    client.shutdown(yield_job=yield_, timeout_s=timeout_s)
+    limit_s = timeout_s or STOP_TIMEOUT_S
+    if not client.connection.wait_until_gone(limit_s):
+        raise M1Error(
+            Reason.TIMED_OUT,
+            f"the daemon (pid {pid}, not of this machine or container) still answers after {limit_s:g} s",
+            "allow more time with --timeout",
+        )
+    tell(f"stopped m1d (pid {pid}, not of this machine or container)")
 
 
 @app.command()

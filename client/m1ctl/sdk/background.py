@@ -2,7 +2,7 @@
 
 The daemon is started by posix_spawn in a session of its own: it does not fork this process, whose gRPC threads would
 not survive that, and it does not end with the terminal. Its errors go to a file that is gone when this process is: once
-it serves, it writes to its own log only.
+it serves, it writes to its own log only. Of this process's open files it gets no other.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import tempfile
 import threading
 from typing import TYPE_CHECKING, Self
 
+from m1.descriptors import keep_from_children
 from m1.errors import ExitCode, M1Error, Reason
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ def _spawn(home: Home, errors_fd: int) -> int:
         (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
         (os.POSIX_SPAWN_DUP2, errors_fd, 2),
     ]
+    keep_from_children()
     command = [sys.executable, "-P", "-m", "m1d", "serve", "--quiet", "--home", str(home.root)]
     return os.posix_spawn(sys.executable, command, os.environ, file_actions=actions, setsid=True)
 

@@ -123,6 +123,23 @@ class Connection:
                 return True
         return False
 
+    def wait_until_gone(self, timeout_s: float) -> bool:
+        """Return True if the daemon that answers at the socket stops to within the time."""
+        from m1.v1.system_pb2 import GetSystemInfoRequest
+        from m1.v1.system_pb2_grpc import SystemServiceStub
+
+        ask = SystemServiceStub(self.channel).GetSystemInfo
+        end, backoff_s = time.monotonic() + timeout_s, _FIRST_BACKOFF_S
+        while (left_s := end - time.monotonic()) > 0:
+            try:
+                self.unary(ask, GetSystemInfoRequest(), left_s)
+            except M1Error as error:
+                if is_gone(error):  # what was under way when it left is answered otherwise
+                    return True
+            time.sleep(min(backoff_s, left_s))  # nothing here tells of the end of a process elsewhere
+            backoff_s = min(2 * backoff_s, _LAST_BACKOFF_S)
+        return False
+
     def explain(self, error: grpc.RpcError, deadline_s: float | None) -> M1Error:
         """Return the daemon's own error, or gRPC's as a sentence: who did not answer, and what to do."""
         told = from_rpc_error(error)
