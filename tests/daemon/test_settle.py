@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
+from m1.errors import M1Error, Reason
 from m1.jobdir import Want
 from m1.journal import Exited
 from m1.spec import JobSpec
 from m1d.jobs.job import Attempt, Job, JobError, Wish
 from m1d.jobs.states import JobState, check_transition
+from m1d.processes.tool import ToolResult
 from m1d.running.settle import Ending, Transition, settle
+from m1d.verbs.use import _check_end
 
 KILLED = Ending("killed by SIGKILL", watched=True, oom=False)
 QUIET = Ending("exit status 1", watched=True, oom=False)
@@ -92,6 +95,24 @@ def test_a_kill_for_want_of_memory_is_told_from_another_kill() -> None:
     assert error_of(move).code == "OUT_OF_MEMORY"
     (move,) = outcome(job(retries=0), replace(QUIET, oom=True))
     assert error_of(move).code == "PROCESS_DIED"
+
+
+def test_a_hint_speaks_only_of_a_checkpoint_that_there_is() -> None:
+    last = job(retries=0)
+    (without,) = outcome(last)
+    (with_one,) = outcome(job(retries=0, begun_at_step=9), newest_step=9)
+    assert "m1ctl retry a begins again" in error_of(without).hint
+    assert "goes on from its newest checkpoint" in error_of(with_one).hint
+    yielding = job(JobState.YIELDING, want=Want.YIELD)
+    assert "it has no checkpoint" in outcome(yielding)[0].reason
+    assert "newest checkpoint" in outcome(yielding, newest_step=9)[0].reason
+
+
+@pytest.mark.parametrize("oom", [False, True])
+def test_an_answer_that_was_cut_off_for_want_of_memory_says_so(oom: bool) -> None:
+    with pytest.raises(M1Error) as caught:
+        _check_end("predict", ToolResult(-9, "", oom))
+    assert (caught.value.reason is Reason.OUT_OF_MEMORY) == oom
 
 
 def test_a_process_that_died_unseen_with_its_daemon_is_nobody_s_failure() -> None:

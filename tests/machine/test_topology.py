@@ -5,10 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from m1.cgroup import quota_cores
 from m1d.machine.topology import (
     CoreKind,
     Topology,
-    cgroup_quota_cores,
     default_threads,
     linux_topology,
     macos_topology,
@@ -221,13 +221,13 @@ def test_the_tightest_quota_on_the_way_up_holds(tmp_path: Path) -> None:
     write(tmp_path / "sys/fs/cgroup/user.slice/cpu.max", "250000 100000")
     write(tmp_path / "cpu.max", "1000 100000")  # outside the mount: not a quota
 
-    assert cgroup_quota_cores(tmp_path) == 2.5
+    assert quota_cores(tmp_path) == 2.5
 
 
 def test_without_a_quota_there_is_none(tmp_path: Path) -> None:
-    assert cgroup_quota_cores(tmp_path) is None
+    assert quota_cores(tmp_path) is None
     write(tmp_path / "proc/self/cgroup", "0::/")
-    assert cgroup_quota_cores(tmp_path) is None
+    assert quota_cores(tmp_path) is None
 
 
 def test_a_kernel_list_is_read() -> None:

@@ -198,7 +198,7 @@ def cpu_words(stats: system_pb2.SystemStats) -> str:
 
 def memory_words(stats: system_pb2.SystemStats) -> str:
     """Return how full the memory is."""
-    if not stats.memory_total_bytes:
+    if not (stats.memory_total_bytes and stats.HasField("memory_available_bytes")):
         return f"memory {UNAVAILABLE}"
     used = stats.memory_total_bytes - stats.memory_available_bytes
     swap = f", swap {format_bytes(stats.swap_used_bytes)}" if stats.swap_used_bytes else ""

@@ -196,7 +196,12 @@ class Recipes:
             async with asyncio.timeout(self._limit_s), Tool(arguments, environment, errors) as tool:
                 line = await tool.line()
                 if not line.endswith(b"\n"):
-                    problem = f"it ended the process that checked it ({_ending((await tool.result()).status)})"
+                    result = await tool.result()
+                    if result.oom:
+                        message = f"{whose}: the process that checked it was killed for want of memory"
+                        hint = "take a smaller batch_size or model, or close something large"
+                        raise M1Error(Reason.OUT_OF_MEMORY, message, hint, field="spec.recipe_file")
+                    problem = f"it ended the process that checked it ({_ending(result.status)})"
                     raise _bad(whose, problem, "a recipe may not end the process that it runs in")
             return _said(line)
         except TimeoutError:

@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from m1.cgroup import memory_limit
 from m1.power import battery
+from m1.readings import optional
 
 if TYPE_CHECKING:
     import psutil
@@ -47,11 +49,12 @@ class Stats:
     cpu_fraction: float | None
     """Of all logical cores together, from 0 to 1."""
     core_fractions: tuple[float, ...]
-    memory_total_bytes: int
-    memory_available_bytes: int
-    swap_used_bytes: int
+    memory_total_bytes: int | None
+    """The machine's, or what a control group allows of it."""
+    memory_available_bytes: int | None
+    swap_used_bytes: int | None
     load_1min: float | None
-    disk_free_bytes: int
+    disk_free_bytes: int | None
     """For the daemon's user, on the disk of the home."""
     thermal_pressure: str | None
     """One of THERMAL_PRESSURE; macOS only."""
@@ -69,6 +72,7 @@ class StatsSampler:
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         read_thermal_level: Callable[[], int | None] | None = None,
+        root: Path = Path("/"),
     ) -> None:
         """Nothing is read yet.
 
@@ -77,11 +81,13 @@ class StatsSampler:
             clock: seconds since the epoch, for the sample's time.
             monotonic: seconds that never jump, for what is a mean over an interval.
             read_thermal_level: tells the system's thermal pressure level; by default the system is asked.
+            root: the root of the file system, for what the control groups allow.
         """
         self._disk_path = disk_path
         self._clock = clock
         self._monotonic = monotonic
         self._read_thermal_level = read_thermal_level or thermal_level_reader(sys.platform)
+        self._root = root
         self._core_times: list[tuple[float, float]] = []
         self._process: psutil.Process | None = None
         self._process_before: tuple[float, float] | None = None
@@ -91,30 +97,36 @@ class StatsSampler:
 
         Args:
             training: the job's id and the pid of its process; one that is gone is left out.
-
-        Raises:
-            OSError: the disk's path is gone.
         """
         import psutil
 
         now = self._clock()
-        cores = self._core_fractions()
-        memory = psutil.virtual_memory()
+        cores = optional(self._core_fractions) or ()
+        total, available = self._memory()
         on_battery, battery_fraction = battery(psutil)
         return Stats(
             time=now,
             cpu_fraction=sum(cores) / len(cores) if cores else None,
             core_fractions=cores,
-            memory_total_bytes=memory.total,
-            memory_available_bytes=memory.available,
-            swap_used_bytes=psutil.swap_memory().used,
-            load_1min=os.getloadavg()[0],
-            disk_free_bytes=psutil.disk_usage(str(self._disk_path)).free,
-            thermal_pressure=thermal_name(self._read_thermal_level()),
+            memory_total_bytes=total,
+            memory_available_bytes=available,
+            swap_used_bytes=optional(lambda: int(psutil.swap_memory().used)),
+            load_1min=optional(lambda: os.getloadavg()[0]),
+            disk_free_bytes=optional(lambda: int(psutil.disk_usage(str(self._disk_path)).free)),
+            thermal_pressure=thermal_name(optional(self._read_thermal_level)),
             on_battery=on_battery,
             battery_fraction=battery_fraction,
-            training=self._training(*training) if training else None,
+            training=optional(lambda: self._training(*training)) if training else None,
         )
+
+    def _memory(self) -> tuple[int | None, int | None]:
+        """In all and available: the machine's, or less where a control group is tighter."""
+        import psutil
+
+        machine, group = optional(psutil.virtual_memory), memory_limit(self._root)
+        total = [size for size in (machine and int(machine.total), group.limit) if size is not None]
+        available = [size for size in (machine and int(machine.available), group.available) if size is not None]
+        return min(total, default=None), min(available, default=None)
 
     def _core_fractions(self) -> tuple[float, ...]:
         import psutil

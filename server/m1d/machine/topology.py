@@ -16,7 +16,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from m1.cgroup import memory_limit, quota_cores
 from m1.processor import has_bfloat16
+from m1.readings import optional
 
 # Cores whose capacities differ by less are of one kind: favoured cores of one design clock a few per cent higher,
 # while a little core has two thirds of a big one's capacity at most.
@@ -42,6 +44,7 @@ class Topology:
     core_kinds: tuple[CoreKind, ...]
     """The fastest kind first; never empty."""
     memory_bytes: int
+    """The machine's, or what a control group allows of it."""
     quota_cores: float | None = None
     """How many cores' worth of time a control group allows; None without a limit."""
     bfloat16: bool = False
@@ -112,7 +115,7 @@ def linux_topology(root: Path, affinity: frozenset[int], machine: str) -> Topolo
         affinity: the processors that count.
         machine: what the processor is called where /proc/cpuinfo has no name for it: "aarch64".
     """
-    quota = cgroup_quota_cores(root)
+    quota = quota_cores(root)
     kinds = tuple(_core_kind(root, name, cpus) for name, cpus in _kinds(root, affinity))
     bfloat16 = has_bfloat16(_read(root / "proc/cpuinfo"))
     return Topology(_cpu_name(root, machine), kinds, _memory_bytes(root), quota, bfloat16)
@@ -128,27 +131,11 @@ def parse_cpu_list(text: str) -> frozenset[int]:
     return frozenset(cpus)
 
 
-def cgroup_quota_cores(root: Path) -> float | None:
-    """The cores' worth of CPU time that the control groups (v2) of this process allow: the tightest on the way up."""
-    member = next((line[3:] for line in _read(root / "proc/self/cgroup").splitlines() if line.startswith("0::")), None)
-    if member is None:
-        return None
-    mount = root / "sys/fs/cgroup"
-    group = mount / member.strip("/")
-    quotas: list[float] = []
-    for directory in (group, *group.parents):
-        if directory != mount and mount not in directory.parents:
-            break
-        words = _read(directory / "cpu.max").split()
-        if len(words) == 2 and words[0] != "max":
-            quotas.append(int(words[0]) / int(words[1]))
-    return min(quotas, default=None)
-
-
 def _kinds(root: Path, affinity: frozenset[int]) -> list[tuple[str, frozenset[int]]]:
     """The processors that count, by kind, the fastest first."""
     # Intel hybrids have one performance-monitoring unit a kind.
-    fast = parse_cpu_list(_read(root / "sys/devices/cpu_core/cpus")) & affinity
+    named = optional(lambda: parse_cpu_list(_read(root / "sys/devices/cpu_core/cpus"))) or frozenset()
+    fast = named & affinity
     slow = affinity - fast
     if _read(root / "sys/devices/cpu_atom/cpus") and fast and slow:
         return [("performance", fast), ("efficiency", slow)]
@@ -172,7 +159,8 @@ def _by_capacity(capacities: Mapping[int, int]) -> list[frozenset[int]]:
 
 def _capacity(root: Path, cpu: int) -> int:
     """From 1 to 1024, relative to the fastest core of the machine; 1024 where the kernel does not tell."""
-    return int(_read(root / f"sys/devices/system/cpu/cpu{cpu}/cpu_capacity") or 1024)
+    told = optional(lambda: int(_read(root / f"sys/devices/system/cpu/cpu{cpu}/cpu_capacity")))
+    return told or 1024
 
 
 def _core_kind(root: Path, name: str, cpus: Iterable[int]) -> CoreKind:
@@ -199,10 +187,12 @@ def _cpu_name(root: Path, machine: str) -> str:
 
 
 def _memory_bytes(root: Path) -> int:
+    machine = 0
     for line in _read(root / "proc/meminfo").splitlines():
         if line.startswith("MemTotal:"):
-            return int(line.split()[1]) * 1024
-    return 0
+            machine = int(line.split()[1]) * 1024
+    limit = memory_limit(root).limit
+    return machine if limit is None else min(machine or limit, limit)
 
 
 def _read(path: Path) -> str:

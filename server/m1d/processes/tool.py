@@ -12,6 +12,7 @@ from io import FileIO
 from pathlib import Path
 
 import psutil
+from m1.cgroup import oom_kills
 
 from m1d.processes.spawn import broken_installation, refusal, spawn
 from m1d.processes.training import moved_high, open_high, train_command
@@ -30,6 +31,8 @@ class ToolResult:
     status: int
     errors: str
     """The end of its standard error."""
+    oom: bool = False
+    """It was killed, and the system has killed some process for want of memory since it began."""
 
 
 class Tool:
@@ -49,6 +52,7 @@ class Tool:
         self._pid = 0
 
     async def __aenter__(self) -> Tool:
+        self._oom_kills = oom_kills()
         output = self._start()
         if self._aside:
             # posix_spawn has no attribute for it; the threads that it starts later have its priority.
@@ -106,7 +110,9 @@ class Tool:
         while process.status() != psutil.STATUS_ZOMBIE:
             await asyncio.sleep(_LOOK_S)
         status = await self._end()
-        result = ToolResult(os.waitstatus_to_exitcode(status), _last_words(self._errors))
+        code = os.waitstatus_to_exitcode(status)
+        oom = code == -signal.SIGKILL and self._oom_kills != oom_kills()
+        result = ToolResult(code, _last_words(self._errors), oom)
         if not_whole := broken_installation(result.status, result.errors):
             raise not_whole
         return result

@@ -152,15 +152,6 @@ def _lives(process: Process) -> bool:
         return False
 
 
-def oom_kills() -> int | None:
-    """How many processes the system has killed for want of memory since it started; None where it does not tell."""
-    try:
-        counters = Path("/proc/vmstat").read_text()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) for line in counters.splitlines() if line.startswith("oom_kill ")), None)
-
-
 def kill(process: Process) -> None:
     """SIGKILL, if the pid is still that process."""
     with suppress(ProcessLookupError):

@@ -107,9 +107,9 @@ def _yielded(job: Job, head: int) -> Sequence[Transition]:
 
 
 def _failed(job: Job, ending: Ending, newest_step: int, head: int) -> Sequence[Transition]:
-    error, exited = _error(job, ending), job.attempt.exited
+    error, exited = _error(job, ending, newest_step), job.attempt.exited
     if job.state == JobState.YIELDING and not exited:
-        why = f"paused, but {error.message}: it will go on from its newest checkpoint"
+        why = f"paused, but {error.message}: it will {_going_on(newest_step)}"
         return [Transition(JobState.PAUSED, why)]
     if not exited and not ending.watched:
         # It died with its daemon, or while none was there: a power cut is nobody's failure.
@@ -132,7 +132,11 @@ def _failed(job: Job, ending: Ending, newest_step: int, head: int) -> Sequence[T
     return [Transition(JobState.QUEUED, why, position=head, failures=failures, not_finite_step=not_finite)]
 
 
-def _error(job: Job, ending: Ending) -> JobError:
+def _going_on(newest_step: int) -> str:
+    return "go on from its newest checkpoint" if newest_step else "begin again: it has no checkpoint"
+
+
+def _error(job: Job, ending: Ending, newest_step: int) -> JobError:
     if exited := job.attempt.exited:
         if ending.oom and exited.code == Reason.PROGRAM_FAILED.value and exited.message.endswith("SIGKILL"):
             return JobError(
@@ -145,6 +149,7 @@ def _error(job: Job, ending: Ending) -> JobError:
             "its training process was killed for want of memory",
             "take a smaller batch_size, or close something large",
         )
-    hint = f"m1ctl logs {job.name} has its last words; m1ctl retry {job.name} goes on from its newest checkpoint"
+    again = "goes on from its newest checkpoint" if newest_step else "begins again"
+    hint = f"m1ctl logs {job.name} has its last words; m1ctl retry {job.name} {again}"
     how = ending.words or "unseen by this daemon"
     return JobError(Reason.PROCESS_DIED.value, f"its training process ended without a word ({how})", hint)

@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 
 from m1 import journal
+from m1.cgroup import oom_kills
 from m1.errors import M1Error, Reason, shortened
 from m1.failpoints import reach
 from m1.jobdir import Desired, Want, has_spec, spec_path, write_desired, write_spec
@@ -222,7 +223,7 @@ class Supervisor:
             job = change_state(tx, replace(job, attempt=attempt), JobState.STARTING, "its turn", self._clock())
         self._kill_at = None
         self._started_here = job.number
-        self._oom_kills = training.oom_kills()
+        self._oom_kills = oom_kills()
         directory = self._home.job(job.id)
         try:
             self._prepare_directory(directory, job)
@@ -379,7 +380,7 @@ class Supervisor:
     def _settle(self, job: Job, ending: str) -> None:
         """Move a job on whose process has ended."""
         self._end_leftovers(job)
-        oom = self._oom_kills is not None and self._oom_kills != training.oom_kills()
+        oom = self._oom_kills is not None and self._oom_kills != oom_kills()
         now = self._clock()
         reach("before.settle")
         with self._store.transaction() as tx:

@@ -218,6 +218,9 @@ def _said(line: bytes) -> Mapping[str, Any]:
 def _check_end(use: str, result: ToolResult) -> None:
     if result.status == 0:
         return
+    if result.oom:
+        message = f"the process of {use} was killed for want of memory"
+        raise M1Error(Reason.OUT_OF_MEMORY, message, "ask for less at a time, or close something large")
     how = signal.Signals(-result.status).name if result.status < 0 else f"exit status {result.status}"
     words = result.errors.rpartition("\n")[2] or "memory may have run out"
     raise M1Error(Reason.PROCESS_DIED, f"the process of {use} ended before it had answered ({how})", shortened(words))

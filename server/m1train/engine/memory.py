@@ -10,10 +10,12 @@ import copy
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import psutil
 import torch
+from m1.cgroup import memory_limit
 from m1.errors import M1Error, Reason, last_line
 from m1.units import format_bytes
 from torch import Tensor
@@ -41,7 +43,7 @@ def check_batch(training: Training, samples: Samples, n_training: int) -> None:
     """
     if training.device.device.type == "cuda":
         return  # it has a memory of its own, and fails in time when that is full
-    available = psutil.virtual_memory().available
+    available = available_bytes()
     try:
         copied = copy.deepcopy(training.model)
     except Exception as error:  # noqa: BLE001 - a model's own code, or torch's: old weight_norm refuses by RuntimeError
@@ -66,6 +68,13 @@ def check_batch(training: Training, samples: Samples, n_training: int) -> None:
         field="settings.batch_size",
         value=str(batch_size),
     )
+
+
+def available_bytes(root: Path = Path("/")) -> int:
+    """Tell how much memory can still be taken: what the machine has, or less where a control group is tighter."""
+    machine: int = psutil.virtual_memory().available
+    allowed = memory_limit(root).available
+    return machine if allowed is None else min(machine, allowed)
 
 
 def needed_bytes(training: Training, samples: Samples) -> tuple[int, int]:

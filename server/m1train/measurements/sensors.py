@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+from m1.readings import optional
 
 # What Linux calls the drivers and the thermal zones of processors.
 _DRIVERS = ("coretemp", "k10temp", "zenpower", "cpu_thermal", "cpu-thermal", "soc_thermal", "x86_pkg_temp")
@@ -30,7 +31,7 @@ class Reading:
 def temperature_c() -> Reading:
     """The hottest sensor of the processor, in degrees Celsius."""
     read = getattr(psutil, "sensors_temperatures", None)  # not on every platform that psutil is on
-    found = read() if read else {}
+    found = (optional(read) if read else None) or {}
     for name in _DRIVERS:
         if found.get(name):
             return Reading(max(sensor.current for sensor in found[name]), f"sensor: {name}")

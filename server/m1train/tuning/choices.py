@@ -15,6 +15,7 @@ import psutil
 import torch
 from m1.jobdir import Profile
 from m1.processor import this_one_has_bfloat16
+from m1.readings import optional
 
 from m1train.engine.device import devices
 
@@ -57,7 +58,8 @@ class Choice:
 def read_machine(profile: Profile) -> Machine:
     """This machine. The default profile's threads are the fastest cores that are to be had."""
     logical = len(os.sched_getaffinity(0)) if sys.platform == "linux" else psutil.cpu_count() or 1
-    physical = min(logical, psutil.cpu_count(logical=False) or logical)
+    cores: int | None = optional(lambda: psutil.cpu_count(logical=False))
+    physical = min(logical, cores or logical)
     counts = {logical, physical, max(1, profile.threads // 2)}
     nnpack = torch.backends.nnpack.is_available()  # type: ignore[no-untyped-call]
     return Machine(devices(), this_one_has_bfloat16(), sorted(counts), nnpack)
