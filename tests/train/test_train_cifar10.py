@@ -95,6 +95,27 @@ def test_no_network_says_how_to_go_without(root: Path) -> None:
     assert "--data digits" in raised.value.hint
 
 
+def test_a_failed_download_says_whose_proxy_counts(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nowhere = "http://127.0.0.1:9/cifar-10-python.tar.gz"
+    for name in ("http_proxy", "HTTP_PROXY", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(M1Error, match="the daemon's environment names none") as raised:
+        downloaded(root, nowhere)
+    assert "start the daemon with https_proxy set" in raised.value.hint
+    monkeypatch.setenv("http_proxy", "http://me:secret@127.0.0.1:10")
+    with pytest.raises(M1Error, match=r"by the proxy 127\.0\.0\.1:10 of the daemon's environment") as raised:
+        downloaded(root, nowhere)
+    assert "secret" not in str(raised.value)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with pytest.raises(M1Error, match="the daemon's environment names none"):
+        downloaded(root, nowhere)
+
+
+def test_what_a_server_answered_is_not_the_proxy_s_fault(root: Path, server: str) -> None:
+    with pytest.raises(M1Error, match=r"\(404 File not found\)"):
+        downloaded(root, server + ".not")
+
+
 def test_an_archive_of_cifar10_is_imported_by_its_form(
     root: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

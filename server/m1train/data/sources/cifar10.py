@@ -23,6 +23,7 @@ from PIL import Image
 
 from m1train.data.decode import SQUEEZED_TO_32, Sample, bad_data
 from m1train.data.fit import Fit
+from m1train.data.network import PROXY_HINT, reason
 from m1train.data.progress import Progress
 from m1train.data.scratch import scratch_directory
 from m1train.data.sources.tar import READ_ERRORS, TarHeaderError, open_tar
@@ -80,17 +81,16 @@ def _download(url: str, path: Path, progress: Progress) -> None:
     except OSError as error:  # URLError and timeouts are OSErrors
         if out_of_space(error):
             raise
-        why = getattr(error, "reason", None) or error
-        raise _download_failed(str(getattr(why, "strerror", None) or why)) from error
+        raise _download_failed(reason(url, error), f"{PROXY_HINT}; else {_HINT}") from error
     if total and done != total:
         raise _download_failed(f"it ended after {done} of {total} bytes")
     if digest.hexdigest() != MD5:
         raise _download_failed(f"what came has the MD5 {digest.hexdigest()} and not {MD5}")
 
 
-def _download_failed(why: str) -> M1Error:
+def _download_failed(why: str, hint: str = _HINT) -> M1Error:
     message = f"CIFAR-10 could not be downloaded ({why})"
-    return M1Error(Reason.DOWNLOAD_FAILED, message, _HINT, field="data", value="cifar10")
+    return M1Error(Reason.DOWNLOAD_FAILED, message, hint, field="data", value="cifar10")
 
 
 def is_archive(path: Path) -> bool:

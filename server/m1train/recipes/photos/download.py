@@ -17,6 +17,7 @@ from m1.durable import out_of_space, sync, sync_directory
 from m1.errors import M1Error, Reason
 from m1.units import format_bytes
 
+from m1train.data.network import PROXY_HINT, reason
 from m1train.data.scratch import scratch_directory
 from m1train.recipes.photos.weights import MAX_BYTES
 
@@ -81,8 +82,7 @@ def _download(url: str, path: Path) -> None:
         except (OSError, HTTPException) as error:  # URLError and timeouts are OSErrors
             if out_of_space(error):
                 raise
-            why = getattr(error, "reason", None) or error
-            raise _failed(name, path.parent.parent, str(getattr(why, "strerror", None) or why)) from error
+            raise _failed(name, path.parent.parent, reason(url, error), f"{PROXY_HINT}; else ") from error
         if total and done != total:
             raise _failed(name, path.parent.parent, f"it ended after {done} of {total} bytes")
         file.flush()
@@ -94,11 +94,11 @@ def _hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _failed(name: str, directory: Path, why: str) -> M1Error:
+def _failed(name: str, directory: Path, why: str, first: str = "") -> M1Error:
     return M1Error(
         Reason.DOWNLOAD_FAILED,
         f"torchvision's weights {name} could not be downloaded ({why})",
-        f"give a file that you have with --set init=/path/to/{name}, or put it into {directory}",
+        f"{first}give a file that you have with --set init=/path/to/{name}, or put it into {directory}",
         field="settings.init",
         value="torchvision",
     )
