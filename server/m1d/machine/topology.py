@@ -52,18 +52,15 @@ class Topology:
 
 
 def read_topology() -> Topology:
-    """The topology of the machine that this runs on.
-
-    Raises:
-        OSError: sysctl(8) is not where macOS has it.
-    """
+    """The topology of the machine that this runs on; of what it does not tell, the least."""
     if sys.platform == "darwin":
         # An absolute path and close_fds=False make subprocess take posix_spawn.
         command = ["/usr/sbin/sysctl", "hw", "machdep.cpu"]
-        answer = subprocess.run(command, capture_output=True, text=True, check=False, close_fds=False)
-        topology = macos_topology(parse_sysctl(answer.stdout))
+        answer = optional(lambda: subprocess.run(command, capture_output=True, text=True, check=False, close_fds=False))
+        topology = macos_topology(parse_sysctl(answer.stdout if answer else ""))
     else:
-        topology = linux_topology(Path("/"), frozenset(os.sched_getaffinity(0)), os.uname().machine)
+        affinity = optional(lambda: os.sched_getaffinity(0)) or range(os.cpu_count() or 1)
+        topology = linux_topology(Path("/"), frozenset(affinity), os.uname().machine)
     return topology
 
 

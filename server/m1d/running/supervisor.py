@@ -128,7 +128,7 @@ class Supervisor:
 
     async def run(self) -> None:
         """Turn after turn, until `stop`. A disk or a database that refuses is reported and tried again."""
-        recovered = False
+        recovered, said = False, ""
         while not self._stopping:
             self._wake.clear()
             try:
@@ -136,8 +136,11 @@ class Supervisor:
                     self._recover()
                     recovered = True
                 pause_s = await self._next()
+                said = ""
             except (OSError, sqlite3.Error) as error:
-                _log.error("the supervisor could not go on and tries again in %g s: %s", RETRY_S, error)
+                if str(error) != said:
+                    said = str(error)
+                    _log.error("the supervisor could not go on and tries again every %g s: %s", RETRY_S, error)
                 pause_s = RETRY_S
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
