@@ -43,7 +43,7 @@ def keeper_command(*arguments: str) -> list[str]:
 
 def try_command(*, program: bool) -> list[str]:
     """How it is tried whether the process of a job could run here at all: it imports what it needs, and ends."""
-    return [sys.executable, "-P", "-c", "import m1d.keeper" if program else "import m1train.__main__, torch"]
+    return [sys.executable, "-P", "-c", "import m1d.keeper.__main__" if program else "import m1train.__main__, torch"]
 
 
 def start_process(directory: Path, command: Sequence[str], environment: Mapping[str, str]) -> Process:
