@@ -80,6 +80,28 @@ def test_a_training_process_is_measured_in_cores(tmp_path: Path, busy_process: s
     assert second.threads == 1
 
 
+def test_what_a_process_has_started_counts_too(tmp_path: Path) -> None:
+    spins = "while True: pass"
+    starts = f"import subprocess, sys; subprocess.run([sys.executable, '-S', '-c', {spins!r}])"
+    with subprocess.Popen([sys.executable, "-S", "-c", starts]) as parent:
+        try:
+            while not (children := psutil.Process(parent.pid).children()):
+                use_some_cpu(0.01)
+            sampler = StatsSampler(tmp_path)
+            sampler.sample(("7", parent.pid))
+            while sum(children[0].cpu_times()[:2]) < 0.3:
+                use_some_cpu(0.01)
+            training = sampler.sample(("7", parent.pid)).training
+        finally:
+            for process in [*children, psutil.Process(parent.pid)]:
+                process.kill()
+    assert training is not None
+    assert training.cpu_cores is not None
+    assert training.cpu_cores > 0.05
+    assert training.memory_bytes > 4_000_000, "a Python takes half of that at least"
+    assert training.threads == 2
+
+
 def test_another_process_starts_without_a_mean(tmp_path: Path, busy_process: subprocess.Popen[bytes]) -> None:
     sampler = StatsSampler(tmp_path)
     sampler.sample(("7", os.getpid()))

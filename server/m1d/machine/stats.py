@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,14 +30,14 @@ _THERMAL_KEY = b"com.apple.system.thermalpressurelevel"
 
 @dataclass(frozen=True)
 class TrainingStats:
-    """The training process."""
+    """The job's process and all that it has started."""
 
     job_id: str
     pid: int
     cpu_cores: float | None
     """1.5 is one and a half cores busy."""
     memory_bytes: int
-    """Resident."""
+    """Resident; what processes share is counted in each."""
     threads: int
 
 
@@ -90,7 +91,7 @@ class StatsSampler:
         self._root = root
         self._core_times: list[tuple[float, float]] = []
         self._process: psutil.Process | None = None
-        self._process_before: tuple[float, float] | None = None
+        self._used_before: tuple[dict[psutil.Process, float], float] | None = None
 
     def sample(self, training: tuple[str, int] | None = None) -> Stats:
         """The figures now.
@@ -142,21 +143,27 @@ class StatsSampler:
         try:
             if self._process is None or self._process.pid != pid or not self._process.is_running():
                 self._process = psutil.Process(pid)
-                self._process_before = None
-            with self._process.oneshot():
-                if self._process.status() == psutil.STATUS_ZOMBIE:
-                    return None
-                times = self._process.cpu_times()
-                memory_bytes = self._process.memory_info().rss
-                threads = self._process.num_threads()
+                self._used_before = None
+            if self._process.status() == psutil.STATUS_ZOMBIE:
+                return None
+            family = [self._process, *self._process.children(recursive=True)]
         except (psutil.NoSuchProcess, psutil.AccessDenied):
-            self._process = self._process_before = None
+            self._process = self._used_before = None
             return None
-        used_s, at_s = times.user + times.system, self._monotonic()
-        before, self._process_before = self._process_before, (used_s, at_s)
+        used_s, memory_bytes, threads = dict[psutil.Process, float](), 0, 0
+        for process in family:
+            with suppress(psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess), process.oneshot():
+                times = process.cpu_times()
+                memory_bytes += process.memory_info().rss
+                threads += process.num_threads()
+                used_s[process] = times.user + times.system
+        at_s = self._monotonic()
+        before, self._used_before = self._used_before, (used_s, at_s)
         cores = None
         if before is not None and at_s > before[1]:
-            cores = max(0.0, (used_s - before[0]) / (at_s - before[1]))
+            # A child that is new has done all of it since; what one has done that has gone is not known.
+            done_s = sum(max(0.0, used - before[0].get(process, 0.0)) for process, used in used_s.items())
+            cores = done_s / (at_s - before[1])
         return TrainingStats(job_id, pid, cores, memory_bytes, threads)
 
 
