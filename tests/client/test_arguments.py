@@ -19,7 +19,7 @@ from m1ctl.sdk.requests import SAID_BY_THE_DAEMON
 from m1ctl.session import reference
 
 EXPECTED_COMMANDS = (
-    "submit tune list show watch logs metrics results predict sample pause resume cancel retry delete checkpoint"
+    "submit run tune list show watch logs metrics results predict sample pause resume cancel retry delete checkpoint"
     " checkpoints download status bench"
     " recipes data daemon"
 )
