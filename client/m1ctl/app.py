@@ -1,32 +1,71 @@
 """The command line, put together: global options, the verbs, and the way from an error to an exit code.
 
-Nothing heavy is imported here: a command loads grpc and rich when it runs.
+Nothing heavy is imported here, and of the verbs only the one that was typed; a verb loads grpc and rich when it runs.
 """
 
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from typing import Annotated, Any
 
 import typer
 from m1.errors import ExitCode, M1Error, Reason
 from typer.core import TyperGroup
 
-from m1ctl.commands import bench, checkpoints, daemon, data, jobs, recipes, results, watch
-from m1ctl.commands.new_job import run, submit, tune
 from m1ctl.output import Format, give_up_output, output_of, tell_error
 from m1ctl.session import Session, check_not_empty, check_timeout
 
 # ClickException, the root of what the parser raises: typer keeps it in another place in every other version.
 _PARSE_ERROR: type[BaseException] = typer.BadParameter.__mro__[2]
+# Every verb and group, in the order of --help, and where in m1ctl.commands it is: "module:name".
+_VERBS = {
+    "submit": "new_job.submit:submit",
+    "run": "new_job.run:run",
+    "tune": "new_job.tune:tune",
+    "list": "jobs:list_",
+    "show": "jobs:show",
+    "watch": "watch:watch",
+    "logs": "jobs:logs",
+    "metrics": "jobs:metrics",
+    "results": "results:results",
+    "predict": "results:predict",
+    "sample": "results:sample",
+    "pause": "jobs:pause",
+    "resume": "jobs:resume",
+    "cancel": "jobs:cancel",
+    "retry": "jobs:retry",
+    "delete": "jobs:delete",
+    "checkpoint": "checkpoints:checkpoint",
+    "checkpoints": "checkpoints:checkpoints",
+    "download": "checkpoints:download",
+    "status": "daemon:status",
+    "bench": "bench:app",
+    "recipes": "recipes:app",
+    "data": "data:app",
+    "daemon": "daemon:app",
+}
+# What follows the command of another program is that program's.
+_SETTINGS = {"run": {"allow_interspersed_args": False}}
 
 
 class Verbs(TyperGroup):
     """The group of all verbs: turns an error into its sentence and exit code, in this one place."""
 
+    def __init__(self, **attrs: Any) -> None:
+        super().__init__(**attrs)
+        # By name alone, until one is asked for.
+        self.commands: dict[str, Any] = dict.fromkeys(_VERBS)
+
     def list_commands(self, ctx: Any) -> list[str]:
-        """In the order in which they were added."""
+        """In the order of --help."""
         return list(self.commands)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return a verb or a group, and import it first."""
+        if cmd_name in self.commands and self.commands[cmd_name] is None:
+            self.commands[cmd_name] = _imported(cmd_name)
+        return self.commands.get(cmd_name)
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Parse and run; what was typed wrong is one sentence, like every other error."""
@@ -55,6 +94,19 @@ class Verbs(TyperGroup):
         except BrokenPipeError:  # whoever read us has seen enough
             give_up_output()
             sys.exit(ExitCode.ERROR)
+
+
+def _imported(name: str) -> Any:
+    """Import a verb or a group, and put it together."""
+    module, _, attribute = _VERBS[name].partition(":")
+    found = getattr(import_module(f"m1ctl.commands.{module}"), attribute)
+    alone = typer.Typer(add_completion=False, rich_markup_mode=None)
+    if isinstance(found, typer.Typer):
+        alone.add_typer(found, name=name)
+        group: Any = typer.main.get_command(alone)
+        return group.commands[name]
+    alone.command(name, context_settings=_SETTINGS.get(name))(found)
+    return typer.main.get_command(alone)
 
 
 def _tell_usage(error: Any, output: Format) -> int:
@@ -108,29 +160,3 @@ def configure(
     check_not_empty("--home", home, "name a directory, or omit it")
     check_timeout(timeout)
     context.obj = Session(home, timeout)
-
-
-app.command()(submit.submit)
-app.command(context_settings={"allow_interspersed_args": False})(run.run)
-app.command()(tune.tune)
-app.command("list")(jobs.list_)
-app.command()(jobs.show)
-app.command()(watch.watch)
-app.command()(jobs.logs)
-app.command()(jobs.metrics)
-app.command()(results.results)
-app.command()(results.predict)
-app.command()(results.sample)
-app.command()(jobs.pause)
-app.command()(jobs.resume)
-app.command()(jobs.cancel)
-app.command()(jobs.retry)
-app.command()(jobs.delete)
-app.command()(checkpoints.checkpoint)
-app.command()(checkpoints.checkpoints)
-app.command()(checkpoints.download)
-app.command()(daemon.status)
-app.add_typer(bench.app, name="bench")
-app.add_typer(recipes.app, name="recipes")
-app.add_typer(data.app, name="data")
-app.add_typer(daemon.app, name="daemon")

@@ -6,7 +6,6 @@ import codecs
 import enum
 import errno
 import itertools
-import json
 import os
 import re
 import sys
@@ -43,6 +42,8 @@ def tell(sentence: str) -> None:
 def tell_error(error: M1Error | str, output: Format = Format.text) -> None:
     """Say why a command failed: in one sentence, or for programs as one JSON object with the reason."""
     if output is Format.json:
+        import json
+
         failure = error if isinstance(error, M1Error) else M1Error(Reason.INTERNAL, error)
         print(json.dumps({"error": asdict(failure)}), file=sys.stderr, flush=True)  # noqa: T201
     else:

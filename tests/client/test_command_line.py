@@ -31,6 +31,26 @@ def ok(done: subprocess.CompletedProcess[str]) -> str:
     return done.stdout
 
 
+# What came with grpc, protobuf and the other verbs before `m1ctl list` was made to start sooner.
+UNUSED = {
+    *("asyncio.base_events", "google.protobuf.internal.decoder", "google.protobuf.json_format", "grpc.aio._channel"),
+    *("hashlib", "importlib.metadata", "json", "m1.columns", "m1.profile", "m1.settings", "ssl", "tempfile"),
+    *("m1ctl.commands.bench", "m1ctl.commands.submit", "m1ctl.views.monitor", "rich"),
+}
+# `m1ctl list`, which says on its last line what it has loaded.
+LIST_AND_SAY = """
+import os, sys
+leave = os._exit
+def say_and_leave(code):
+    print(*sys.modules, flush=True)
+    leave(code)
+os._exit = say_and_leave
+sys.argv = ["m1ctl", "list"]
+from m1ctl.__main__ import main
+main()
+"""
+
+
 @pytest.fixture
 def started(quiet_daemon: RunningDaemon) -> Iterator[RunningDaemon]:
     """A home whose daemon the command line starts; it has gone afterwards."""
@@ -66,6 +86,31 @@ def test_a_job_is_submitted_watched_to_its_end_and_read_afterwards(daemon: Runni
     assert list(daemon.client.list_checkpoints("first")) == []
     ok(daemon.m1ctl("delete", "first"))
     assert daemon.m1ctl("show", "first").returncode == ExitCode.NOT_FOUND
+
+
+def test_listing_jobs_loads_nothing_that_only_others_use(quiet_daemon: RunningDaemon) -> None:
+    quiet_daemon.start()
+    command = [sys.executable, "-P", "-c", LIST_AND_SAY]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment(quiet_daemon.home))
+    assert "no jobs yet" in done.stderr
+    loaded = set(ok(done).splitlines()[-1].split())
+    assert {"grpc", "typer", "m1ctl.commands.jobs", "m1.v1.job_pb2"} <= loaded
+    assert loaded & UNUSED == set()
+
+
+def test_what_is_deferred_is_there_for_whoever_looks_into_it() -> None:
+    code = """
+import sys
+from m1ctl.deferred import defer
+defer()
+import grpc
+assert "asyncio.base_events" not in sys.modules
+print(grpc.aio.insecure_channel.__name__, grpc.aio.Channel.__module__)
+import asyncio
+print(asyncio.run(asyncio.sleep(0, "ran")))
+"""
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["insecure_channel", "grpc.aio._base_channel", "ran"], done.stderr
 
 
 # In an order in which each of them finds the job in a state that it takes.

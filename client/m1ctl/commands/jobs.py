@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import TYPE_CHECKING, Annotated
 
@@ -90,6 +89,8 @@ def logs(
 
 
 def _log_json(chunk: bytes | bytearray, next_offset: int) -> str:
+    import json
+
     return json.dumps({"text": chunk.decode(errors="replace"), "next_offset": next_offset})
 
 

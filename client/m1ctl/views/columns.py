@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from m1.columns import Need, words_of
 from m1.v1 import dataset_pb2, recipe_pb2
 
 
@@ -31,6 +30,8 @@ def needs_words(recipe: recipe_pb2.Recipe) -> str:
     """Return what a recipe needs, with default settings: "images of 64 px (crop) and a label for each"."""
     if recipe.reads_data:
         return "a file or folder that it reads itself"
+    from m1.columns import Need, words_of
+
     defaults = {setting.name: _default(setting) for setting in recipe.settings}
     try:
         return words_of([Need(n.kind, dict(n.options)).with_settings(defaults) for n in recipe.needs])  # type: ignore[arg-type]

@@ -6,11 +6,9 @@ import math
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 
-from google.protobuf.json_format import MessageToDict
 from google.protobuf.struct_pb2 import Value
 from google.protobuf.timestamp_pb2 import Timestamp
 from m1.errors import shortened
-from m1.settings import Setting
 from m1.units import format_bytes, format_duration
 from m1.v1 import checkpoint_pb2, dataset_pb2, job_pb2, metric_pb2, recipe_pb2, system_pb2
 
@@ -66,6 +64,8 @@ def job_table(jobs: Sequence[job_pb2.Job], now: float) -> str:
 
 def job_page(job: job_pb2.Job, now: float) -> str:
     """Return a page with everything about a job."""
+    from google.protobuf.json_format import MessageToDict
+
     spec = job.spec
     progress = job.progress
     steps = f"step {progress.step}/{progress.total_steps}  {progress_words(progress)}" if progress.total_steps else ""
@@ -325,6 +325,8 @@ def _value(value: Value) -> bool | float | str:
 
 
 def _bounds(setting: recipe_pb2.Setting) -> str:
+    from m1.settings import Setting
+
     return Setting(
         name=setting.name,
         kind=setting.kind,  # type: ignore[arg-type]  # a kind of a newer daemon has bounds all the same

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
-from google.protobuf.json_format import MessageToDict
-from m1.columns import Need, key_of_needs
 from m1.errors import M1Error, Reason
-from m1.settings import Value
 from m1.v1 import dataset_pb2, job_pb2, recipe_pb2
 
 from m1ctl.sdk.client.calls import Calls
 from m1ctl.sdk.requests import build_settings, name_or_file
+
+if TYPE_CHECKING:
+    from m1.columns import Need
+    from m1.settings import Value
 
 OnProgress = Callable[[dataset_pb2.PrepareProgress], None]
 FILE_CHECK_S = 60.0
@@ -90,6 +92,9 @@ class Data(Calls):
 
 def needs_of(recipe: recipe_pb2.Recipe, spec: job_pb2.JobSpec) -> list[Need]:
     """Return what the recipe needs of its data, with a job's settings in place of their names."""
+    from google.protobuf.json_format import MessageToDict
+    from m1.columns import Need
+
     settings = {name: _plain(value) for name, value in MessageToDict(spec.settings).items()}
     return [Need(need.kind, dict(need.options)).with_settings(settings) for need in recipe.needs]  # type: ignore[arg-type]  # a newer daemon's kind
 
@@ -107,6 +112,8 @@ def has_columns(dataset: dataset_pb2.Dataset, needs: list[Need]) -> bool:
 
 def read_settings(needs: list[Need]) -> dict[str, Value]:
     """Return the settings of a reading that gives what is needed; none for what is read without being asked."""
+    from m1.columns import key_of_needs
+
     if not needs or not key_of_needs(needs):
         return {}
     return {name: value for need in needs for name, value in need.options.items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -35,6 +34,8 @@ class ResultFile:
         Raises:
             M1Error: INTERNAL, when it is none.
         """
+        import json
+
         try:
             table = json.loads(self.content)
             if isinstance(table["columns"], list) and isinstance(table["rows"], list):
