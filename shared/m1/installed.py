@@ -6,7 +6,10 @@ Listing them imports nothing of theirs; the training process's package loads the
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 GROUP = "m1d.recipes"
 
@@ -23,6 +26,8 @@ class InstalledRecipe:
 
 def installed_recipes() -> list[InstalledRecipe]:
     """By name; of two packages that offer the same one the first counts."""
+    from importlib.metadata import entry_points
+
     found = [_of(entry) for entry in entry_points(group=GROUP)]
     return sorted(found, key=lambda recipe: (recipe.name, recipe.package))
 

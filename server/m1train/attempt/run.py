@@ -25,6 +25,7 @@ from m1.process.journal import Journal
 
 from m1train import catalogue
 from m1train.attempt.ending import failed
+from m1train.attempt.imports import keep_the_compiler_out, uncollected
 from m1train.engine.position import Position
 from m1train.task.settings import Declaration
 
@@ -56,16 +57,25 @@ def run_attempt(directory: Path, spec: Spec, writer: JournalWriter) -> Exited:
 
 def _attempt(directory: Path, spec: Spec, journal: Journal, control: Control, position: Position) -> None:
     try:
-        import torch  # noqa: F401 - all that follows needs it
+        with uncollected():
+            import torch  # noqa: F401 - all that follows needs it
     except ImportError as error:
         journal.append(Started(os.getpid(), None))
         message = f"torch cannot be imported ({error})"
         raise M1Error(Reason.TORCH_MISSING, message, "pip install 'm1d[daemon]'") from error
+    if compiles_nothing(spec):
+        keep_the_compiler_out()
     declared = catalogue.declaration_of_job(directory, spec)
     if declared.measures or spec.kind == "tuning":
         _measure(declared, spec, journal, control)
     else:
         _train(declared, directory, spec, journal, control, position)
+
+
+def compiles_nothing(spec: Spec) -> bool:
+    """Return True if torch.compile is not called: our own recipes call it where the profile says so, nowhere else."""
+    ours = spec.kind == "training" and spec.recipe_file is None and spec.recipe in catalogue.DECLARATIONS
+    return ours and not catalogue.DECLARATIONS[spec.recipe].measures and not spec.profile.compile
 
 
 def _measure(declared: Declaration, spec: Spec, journal: Journal, control: Control) -> None:
@@ -85,17 +95,18 @@ def _measure(declared: Declaration, spec: Spec, journal: Journal, control: Contr
 def _train(
     declared: Declaration, directory: Path, spec: Spec, journal: Journal, control: Control, position: Position
 ) -> None:
-    import torch
+    with uncollected():
+        import torch
 
-    from m1train.attempt.data import open_data, split_up
-    from m1train.checkpoints import resume
-    from m1train.checkpoints.writer import CheckpointWriter, announcement
-    from m1train.engine import device
-    from m1train.engine.batches import Batches, raw_batch
-    from m1train.engine.loop import Context, Loop
-    from m1train.engine.memory import check_batch
-    from m1train.engine.training import Training
-    from m1train.job.results import Results
+        from m1train.attempt.data import open_data, split_up
+        from m1train.checkpoints import resume
+        from m1train.checkpoints.writer import CheckpointWriter, announcement
+        from m1train.engine import device
+        from m1train.engine.batches import Batches, raw_batch
+        from m1train.engine.loop import Context, Loop
+        from m1train.engine.memory import check_batch
+        from m1train.engine.training import Training
+        from m1train.job.results import Results
 
     loaded = _newest(directory, spec, journal)
     state = loaded.checkpoint.state if loaded else None
@@ -105,7 +116,8 @@ def _train(
         position.request = control.look().checkpoint
         journal.append(announcement(loaded.checkpoint, position.request))
 
-    task = catalogue.load(declared, spec.settings)
+    with uncollected():
+        task = catalogue.load(declared, spec.settings)
     at = device.set_up(spec.profile)
     if at.notice:
         _warn(journal, at.notice)

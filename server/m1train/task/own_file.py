@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import importlib.metadata
 import inspect
 import json
 import sys
@@ -190,12 +189,14 @@ def of_package(installed: InstalledRecipe) -> Declaration:
     Raises:
         M1Error: BAD_RECIPE.
     """
+    from importlib.metadata import EntryPoint
+
     from m1train.task.recipe import Task
 
     # What is wrong with a package is said with the package's name; it has no one file.
     package = OwnFile(Path(), f"{installed.package} {installed.version}")
     with package.blamed(f"{installed.value} cannot be imported"):
-        found = importlib.metadata.EntryPoint(installed.name, installed.value, GROUP).load()
+        found = EntryPoint(installed.name, installed.value, GROUP).load()
     if not (isinstance(found, type) and issubclass(found, Task)):
         raise package.bad(
             f"{installed.value} is no class that derives from Classifier or Task of m1train.recipe", "tell its author"
