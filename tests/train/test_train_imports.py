@@ -5,14 +5,10 @@ from __future__ import annotations
 import gc
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from m1.jobdir import Profile, Spec
-from m1.spec import RecipeFile
 from m1train.attempt.imports import uncollected
-from m1train.attempt.run import compiles_nothing
 
 TRAIN_AND_SAY = """
 import sys
@@ -25,16 +21,11 @@ SMALL = {
     "cifar-fast": ("--set", "batch_size=32"),
     "chars": ("--set", "n_layer=1", "--set", "n_embd=16", "--set", "n_head=1", "--set", "batch_size=64"),
 }
-# An optimizer without the compiler, then one module under it, then a model that is compiled in spite of all.
+# An optimizer, then what a recipe of one's own may do: import from the compiler, keep a function from it, compile.
 LATE = """
 import sys, torch
 from m1train.attempt.imports import keep_the_compiler_out
 keep_the_compiler_out()
-
-@torch.compiler.disable
-def doubled(x):
-    return x * 2
-
 weights = torch.nn.Parameter(torch.ones(2))
 optimizer = torch.optim.SGD([weights], lr=1.0)
 weights.sum().backward()
@@ -42,11 +33,20 @@ optimizer.step()
 optimizer.zero_grad()
 assert "torch._dynamo.utils" not in sys.modules and weights.tolist() == [0.0, 0.0], weights
 
-import torch._dynamo.config as config
-from torch._dynamo import utils
-assert config is sys.modules["torch._dynamo.config"] is torch._dynamo.config
-assert utils is sys.modules["torch._dynamo.utils"]
+if sys.argv[1] == "imports":
+    import torch._dynamo.config as config
+    from torch._dynamo import utils
+    assert config is sys.modules["torch._dynamo.config"] is torch._dynamo.config
+    assert utils is sys.modules["torch._dynamo.utils"]
+
+@torch.compiler.disable
+def doubled(x):
+    return x * 2
+
+assert "torch._dynamo.utils" in sys.modules
 print(torch.compile(lambda x: doubled(x) + 1, backend="eager")(torch.ones(1)).item())
+optimizer.zero_grad()
+print(torch.optim.Optimizer.zero_grad.__wrapped__.__dynamo_disable._torchdynamo_disable)
 """
 
 
@@ -66,18 +66,9 @@ def test_a_recipe_of_ours_trains_without_torchs_compiler(recipe: str, images: Pa
 
 
 @pytest.mark.process
-def test_the_compiler_comes_when_it_is_wanted_after_all() -> None:
-    assert run(LATE).strip() == "3.0"
-
-
-def test_only_what_compiles_nothing_goes_without_the_compiler() -> None:
-    spec = Spec(job_id="j1", recipe="cifar", data="digits", data_root="/d", settings={}, profile=Profile(threads=1))
-    assert compiles_nothing(spec)
-    assert not compiles_nothing(replace(spec, profile=Profile(threads=1, compile=True)))
-    assert not compiles_nothing(replace(spec, recipe_file=RecipeFile("mine.py", "Mine", "0" * 64)))
-    assert not compiles_nothing(replace(spec, recipe="theirs"))  # an installed package's
-    assert not compiles_nothing(replace(spec, recipe="claims"))
-    assert not compiles_nothing(replace(spec, kind="tuning"))
+@pytest.mark.parametrize("first", ["imports", "compiles"])
+def test_the_compiler_comes_when_it_is_wanted_after_all(first: str) -> None:
+    assert run(LATE, first).split() == ["3.0", "True"]
 
 
 def test_no_garbage_is_looked_for_while_modules_are_imported() -> None:

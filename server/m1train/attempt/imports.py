@@ -21,6 +21,8 @@ from types import ModuleType
 from typing import Any
 
 _COMPILER = "torch._dynamo"
+# What was disabled by the stand-in, and is remembered by torch as being so.
+_REMEMBERED: list[Callable[..., Any]] = []
 
 
 @contextlib.contextmanager
@@ -35,20 +37,26 @@ def uncollected() -> Iterator[None]:
 
 
 class _Aside(ModuleType):
-    """Stands where the compiler would: what it says of compiling is true as long as nothing is compiled.
+    """Stands where the compiler would until it is wanted, and has what an optimizer calls of it.
 
-    Whoever looks for anything else in it gets the compiler, which then takes its place.
+    The first look for anything else puts the compiler in its place.
     """
 
     def disable(self, fn: Callable[..., Any] | None = None, recursive: bool = True, **told: Any) -> Any:
-        """Keep a function from being compiled; without one, return what does that."""
-        if self is not sys.modules[_COMPILER]:
+        """Return the function, which nothing compiles; if it is not ours or torch's own, the compiler decides.
+
+        Torch asks for its own by `torch._disable_dynamo`, without a wrapping. Somebody else who asks may compile later.
+        """
+        torchs_own = told == {"wrapping": False}
+        if fn is None or not _is_aside() or not (torchs_own or fn.__module__.startswith("m1train.")):
             return _compiler().disable(fn, recursive, **told)
-        return fn if fn is not None else lambda function: function
+        if torchs_own:
+            _REMEMBERED.append(fn)
+        return fn
 
     def graph_break(self, msg: str = "") -> None:
         """Mark a place that the compiler shall not look across."""
-        if self is not sys.modules[_COMPILER]:
+        if not _is_aside():
             _compiler().graph_break(msg)
 
     def __getattr__(self, name: str) -> Any:
@@ -62,7 +70,7 @@ class _Below(MetaPathFinder, Loader):
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """Return the module that came with the compiler; None when another finder is to find it."""
-        if not fullname.startswith(f"{_COMPILER}.") or not isinstance(sys.modules.get(_COMPILER), _Aside):
+        if not fullname.startswith(f"{_COMPILER}.") or not _is_aside():
             return None
         _compiler()
         return ModuleSpec(fullname, self) if fullname in sys.modules else None
@@ -76,17 +84,17 @@ class _Below(MetaPathFinder, Loader):
 
 
 def keep_the_compiler_out() -> None:
-    """Import torch's compiler when something of it is asked for, and not before. For a process that compiles nothing.
+    """Import torch's compiler when something is compiled, and not before.
 
-    Once it is there, nothing happens.
+    Without torch, and once the compiler is there, this does nothing.
     """
-    if _COMPILER in sys.modules:
-        return
-    spec = importlib.util.find_spec(_COMPILER)
+    try:
+        import torch
+    except ImportError:
+        return  # whoever needs it says so
+    spec = importlib.util.find_spec(_COMPILER) if _COMPILER not in sys.modules else None
     if spec is None or spec.submodule_search_locations is None:
         return
-    import torch
-
     aside: Any = _Aside(_COMPILER)
     aside.__spec__, aside.__file__, aside.__path__ = spec, spec.origin, spec.submodule_search_locations
     sys.meta_path.insert(0, _Below())
@@ -94,10 +102,17 @@ def keep_the_compiler_out() -> None:
     torch._dynamo = aside
 
 
+def _is_aside() -> bool:
+    return isinstance(sys.modules.get(_COMPILER), _Aside)
+
+
 def _compiler() -> ModuleType:
     """Import the compiler, if it is not there."""
-    import torch
+    if _is_aside():
+        import torch
 
-    if isinstance(sys.modules.get(_COMPILER), _Aside):
-        del sys.modules[_COMPILER], torch._dynamo
+        sys.modules.pop(_COMPILER, None)
+        vars(torch).pop("_dynamo", None)
+        for function in _REMEMBERED:
+            vars(function).pop("__dynamo_disable", None)
     return importlib.import_module(_COMPILER)

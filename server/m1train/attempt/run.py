@@ -63,19 +63,13 @@ def _attempt(directory: Path, spec: Spec, journal: Journal, control: Control, po
         journal.append(Started(os.getpid(), None))
         message = f"torch cannot be imported ({error})"
         raise M1Error(Reason.TORCH_MISSING, message, "pip install 'm1d[daemon]'") from error
-    if compiles_nothing(spec):
+    if spec.kind == "training" and not spec.profile.compile:
         keep_the_compiler_out()
     declared = catalogue.declaration_of_job(directory, spec)
     if declared.measures or spec.kind == "tuning":
         _measure(declared, spec, journal, control)
     else:
         _train(declared, directory, spec, journal, control, position)
-
-
-def compiles_nothing(spec: Spec) -> bool:
-    """Return True if torch.compile is not called: our own recipes call it where the profile says so, nowhere else."""
-    ours = spec.kind == "training" and spec.recipe_file is None and spec.recipe in catalogue.DECLARATIONS
-    return ours and not catalogue.DECLARATIONS[spec.recipe].measures and not spec.profile.compile
 
 
 def _measure(declared: Declaration, spec: Spec, journal: Journal, control: Control) -> None:

@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from m1.errors import ExitCode, M1Error
 
+from m1train.attempt.imports import keep_the_compiler_out, uncollected
 from m1train.catalogue import DECLARATIONS, declaration
 from m1train.task import own_file as own_recipe
 from m1train.task.settings import Declaration
@@ -32,7 +33,9 @@ def describe_file(path: str, class_name: str, settings: str, data: str = "") -> 
         file = own_recipe.OwnFile(Path(os.path.abspath(path)), os.path.basename(path))
         given = json.loads(Path(settings).read_bytes()) if settings else {}
         os.chdir(file.path.parent)  # what the file leaves behind is its own directory's
-        declaration = own_recipe.read(file, class_name)
+        with uncollected():
+            keep_the_compiler_out()
+            declaration = own_recipe.read(file, class_name)
         own_recipe.rehearsed(file, declaration, given, data)
         return declaration
 
