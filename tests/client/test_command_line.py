@@ -34,7 +34,7 @@ def ok(done: subprocess.CompletedProcess[str]) -> str:
 # What came with grpc, protobuf and the other verbs before `m1ctl list` was made to start sooner.
 UNUSED = {
     *("asyncio.base_events", "google.protobuf.internal.decoder", "google.protobuf.json_format", "grpc.aio._channel"),
-    *("hashlib", "importlib.metadata", "json", "m1.columns", "m1.profile", "m1.settings", "ssl", "tempfile"),
+    *("hashlib", "importlib.metadata", "json", "m1.columns", "m1.profile", "m1.settings", "selectors", "tempfile"),
     *("m1ctl.commands.bench", "m1ctl.commands.submit", "m1ctl.views.monitor", "rich"),
 }
 # `m1ctl list`, which says on its last line what it has loaded.
@@ -103,14 +103,16 @@ def test_what_is_deferred_is_there_for_whoever_looks_into_it() -> None:
 import sys
 from m1ctl.deferred import defer
 defer()
-import grpc
-assert "asyncio.base_events" not in sys.modules
+import grpc, asyncio, subprocess
+assert not {"asyncio.base_events", "selectors", "grpc.aio._channel"} & set(sys.modules)
 print(grpc.aio.insecure_channel.__name__, grpc.aio.Channel.__module__)
-import asyncio
-print(asyncio.run(asyncio.sleep(0, "ran")))
+print(asyncio.run(asyncio.sleep(0, "ran")), subprocess.run([sys.executable, "-c", ""]).returncode)
+from asyncio import events
+import asyncio.queues
+assert asyncio.__spec__.name == "asyncio" and events is sys.modules["asyncio.events"]
 """
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False)
-    assert done.stdout.split() == ["insecure_channel", "grpc.aio._base_channel", "ran"], done.stderr
+    assert done.stdout.split() == ["insecure_channel", "grpc.aio._base_channel", "ran", "0"], done.stderr
 
 
 # In an order in which each of them finds the job in a state that it takes.
