@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
+from torchvision import models
 
 from m1train.randomness import Draw
 
@@ -55,8 +56,6 @@ class Head(nn.Linear):
 
 def network(name: str, n_classes: int) -> nn.Module:
     """Make a network: [B, 3, S, S] of any side S from 32 on to [B, n_classes]."""
-    from torchvision import models
-
     model: nn.Module = models.get_model(name, weights=None, num_classes=n_classes)
     drops = 0
     for path, module in list(model.named_modules()):
