@@ -33,11 +33,13 @@ from typing import Any, ClassVar, Literal, get_args
 from m1.durable import sync
 from m1.errors import shortened
 from m1.failpoints import armed, reach
+from m1.limits import RECORD_BYTES
 from m1.profile import Profile
 from m1.typed import parsed, record
 
 _HEADER = struct.Struct("<II")
-# Longer than any record that we write: a length above it is damage, not a record to wait for.
+# No record is longer: a length above it is damage, not a record to wait for. What is written now is bounded by
+# RECORD_BYTES; 0.1.0 wrote reports of up to this.
 MAX_PAYLOAD_BYTES = 16 * 2**20
 # The contract's times end with the year 9999.
 _LATEST_S = 253_402_300_799.0
@@ -272,6 +274,15 @@ class JournalDamagedError(Exception):
         self.offset = offset
 
 
+class RecordTooLargeError(Exception):
+    """A record that nobody would read, and so is not written."""
+
+    def __init__(self, kind: str, size_bytes: int) -> None:
+        super().__init__(
+            f"a record ({kind}) of {size_bytes:,} bytes is too large for the journal ({RECORD_BYTES:,} fit)"
+        )
+
+
 def journal_path(job_directory: Path, attempt: int) -> Path:
     """The journal of an attempt, counted from 1."""
     return job_directory / f"journal-{attempt}"
@@ -296,12 +307,15 @@ class JournalWriter:
         """Write one record, in one call.
 
         Raises:
+            RecordTooLargeError: it has more than RECORD_BYTES. Nothing was written.
             OSError: it could not be written (a full disk). Nothing of it remains; a later one may be tried.
         """
         data = {"kind": record.kind, "time": time.time(), "record": asdict(record)}
         with self._lock, _locked(self._fd):
             self._find_end()
             payload = json.dumps(data if self._end_bytes else {**data, "of": self._owner}).encode()
+            if len(payload) > RECORD_BYTES:
+                raise RecordTooLargeError(record.kind, len(payload))
             frame = _HEADER.pack(len(payload), zlib.crc32(payload)) + payload
             if len(payload) > MAX_PAYLOAD_BYTES:
                 raise ValueError(f"a record of {len(payload)} bytes, and at most {MAX_PAYLOAD_BYTES} are read")

@@ -25,7 +25,22 @@ ENVIRONMENT_BYTES = 2**15
 
 # Pages and series
 PAGE, MOST_PAGE = 100, 1000
+PAGE_BYTES = 2**20
+"""About as much as one message of a list or a watch has, unless a single entry is larger."""
 POINTS, MOST_POINTS = 1000, 10_000
+
+# What a job says
+RECORD_BYTES = 2**20
+"""The largest record that is written to a journal; a message with a job or an event then stays below gRPC's limit."""
+MOST_METRICS = 1000
+"""Of one job, by name."""
+METRIC_NAME_BYTES = 200
+SETTINGS_BYTES = 2**18
+"""All settings of a job together, as they are sent."""
+SENTENCE_CHARACTERS = 2000
+"""A notice, or why a job is in its state."""
+MOST_DIFFERENCES = 64
+"""Sentences on why a job is approximate."""
 
 # Results
 RESULT_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")

@@ -171,7 +171,7 @@ def test_a_gpu_is_seen_by_what_its_driver_makes(tmp_path: Path) -> None:
 
 def test_a_message_over_the_size_limit_is_refused(daemon: RunningDaemon) -> None:
     error = refused(daemon, lambda: daemon.client.submit("cifar", data="x" * 5_000_000))
-    assert (error.reason, error.exit_code) == (Reason.TOO_LARGE, ExitCode.USAGE)
+    assert (error.reason, error.exit_code) == (Reason.MESSAGE_TOO_LARGE, ExitCode.ERROR)
 
 
 def test_validation_alone_stores_nothing_and_shows_every_setting(daemon: RunningDaemon) -> None:

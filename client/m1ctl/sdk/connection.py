@@ -154,9 +154,9 @@ class Connection:
                 f"the daemon at {self.home.socket} did not answer{within}",
                 "allow more time with --timeout",
             )
-        if told.reason is Reason.TOO_LARGE:
+        if told.reason is Reason.MESSAGE_TOO_LARGE:
             return M1Error(
-                Reason.TOO_LARGE,
+                Reason.MESSAGE_TOO_LARGE,
                 f"the message is too large ({told.message})",
                 f"the limit is {MAX_MESSAGE_BYTES} bytes",
             )

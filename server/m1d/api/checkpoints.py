@@ -12,7 +12,7 @@ from m1.errors import M1Error, Reason
 from m1.jobdir import checkpoint_path
 from m1.v1 import checkpoint_pb2, checkpoint_pb2_grpc
 
-from m1d.api.paging import make_token, page_size, read_token
+from m1d.api.paging import fitting, make_token, page_size, read_token
 from m1d.events.translate import checkpoint_to_proto
 from m1d.verbs.checkpoints import create_checkpoint
 from m1d.verbs.delete import delete_checkpoint
@@ -41,10 +41,9 @@ class CheckpointService(checkpoint_pb2_grpc.CheckpointServiceServicer):
         size = page_size(request.page_size)
         kind = f"checkpoints-{job.id}"
         found = self._store.checkpoints(job.number, below=read_token(kind, request.page_token), limit=size + 1)
-        token = make_token(kind, found[size - 1].step) if len(found) > size else ""
-        return checkpoint_pb2.ListCheckpointsResponse(
-            checkpoints=map(checkpoint_to_proto, found[:size]), next_page_token=token
-        )
+        page = fitting(map(checkpoint_to_proto, found), size)
+        token = make_token(kind, found[len(page) - 1].step) if len(found) > len(page) else ""
+        return checkpoint_pb2.ListCheckpointsResponse(checkpoints=page, next_page_token=token)
 
     async def GetCheckpoint(
         self, request: checkpoint_pb2.GetCheckpointRequest, context: Any

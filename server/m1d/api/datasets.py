@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ from m1.datasets import BUILT_IN, CachedDataset, cached_datasets
 from m1.paths import Home
 from m1.v1 import dataset_pb2, dataset_pb2_grpc
 
+from m1d.api.paging import fitting, make_token, read_token
 from m1d.catalogue.datasets import ReadProgress, delete, prepare
 from m1d.events.translate import timestamp
 from m1d.store import Store
@@ -29,11 +31,15 @@ class DatasetService(dataset_pb2_grpc.DatasetServiceServicer):
     async def ListDatasets(
         self, request: dataset_pb2.ListDatasetsRequest, context: Any
     ) -> dataset_pb2.ListDatasetsResponse:
-        listed = [_dataset(dataset) for dataset in cached_datasets(self._home.data)]
+        first = read_token("datasets", request.page_token) or 0
+        listed = [_dataset(dataset) for dataset in await asyncio.to_thread(cached_datasets, self._home.data)]
         missing = BUILT_IN.keys() - {dataset.name for dataset in listed}
         listed += [dataset_pb2.Dataset(name=name, source=BUILT_IN[name], cached=False) for name in missing]
         listed.sort(key=lambda dataset: dataset.name)  # of one name, the different ways of reading stay together
-        return dataset_pb2.ListDatasetsResponse(datasets=listed)
+        page = fitting(listed[first:], len(listed))
+        following = first + len(page)
+        token = make_token("datasets", following) if following < len(listed) else ""
+        return dataset_pb2.ListDatasetsResponse(datasets=page, next_page_token=token)
 
     async def PrepareDataset(
         self, request: dataset_pb2.PrepareDatasetRequest, context: Any

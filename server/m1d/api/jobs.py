@@ -12,7 +12,7 @@ from m1.errors import M1Error, Reason
 from m1.jobdir import log_path
 from m1.v1 import job_pb2, job_pb2_grpc
 
-from m1d.api.paging import make_token, page_size, read_token
+from m1d.api.paging import fitting, make_token, page_size, read_token
 from m1d.api.settings import plain
 from m1d.events.translate import asked_profile, job_to_proto, program_from_proto, recipe_upload, state_from_proto
 from m1d.jobs.job import Job
@@ -53,8 +53,9 @@ class JobService(job_pb2_grpc.JobServiceServicer):
         states = [_wanted_state(state) for state in request.states]
         below = read_token("jobs", request.page_token)
         jobs = self._store.jobs(states, below=below, limit=size + 1)
-        token = make_token("jobs", jobs[size - 1].number) if len(jobs) > size else ""
-        return job_pb2.ListJobsResponse(jobs=map(self._told, jobs[:size]), next_page_token=token)
+        page = fitting(map(self._told, jobs), size)
+        token = make_token("jobs", jobs[len(page) - 1].number) if len(jobs) > len(page) else ""
+        return job_pb2.ListJobsResponse(jobs=page, next_page_token=token)
 
     async def PauseJob(self, request: job_pb2.PauseJobRequest, context: Any) -> job_pb2.PauseJobResponse:
         job = pause(self._parts, find_job(self._parts, request.job), hold=request.hold)

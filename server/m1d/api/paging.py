@@ -1,9 +1,16 @@
-"""Pages: sizes and tokens. A token says after which number to go on, and which list it belongs to."""
+"""Pages, bounded in number and in bytes, and their tokens.
+
+A token says at which number to go on, and which list it belongs to.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import TypeVar
+
+from google.protobuf.message import Message
 from m1.errors import M1Error, Reason
-from m1.limits import MOST_PAGE, PAGE
+from m1.limits import MOST_PAGE, PAGE, PAGE_BYTES
 
 
 def page_size(asked: int) -> int:
@@ -21,6 +28,21 @@ def page_size(asked: int) -> int:
             value=str(asked),
         )
     return asked or PAGE
+
+
+M = TypeVar("M", bound=Message)
+
+
+def fitting(messages: Iterable[M], size: int, most_bytes: int = PAGE_BYTES) -> list[M]:
+    """The first messages, at most `size` and about `most_bytes` of them; one at least, if there is any."""
+    page: list[M] = []
+    left_bytes = most_bytes
+    for message in messages:
+        left_bytes -= message.ByteSize()
+        if len(page) == size or (page and left_bytes < 0):
+            break
+        page.append(message)
+    return page
 
 
 def make_token(kind: str, below: int) -> str:

@@ -71,7 +71,7 @@ def _response(row: Any, use: str) -> result_pb2.UseModelResponse:
     """Make the message of an answer.
 
     Raises:
-        M1Error: INTERNAL, for what is none, or too large to be sent.
+        M1Error: INTERNAL, for what is none; MESSAGE_TOO_LARGE, for what cannot be sent.
     """
     response = result_pb2.UseModelResponse()
     try:
@@ -83,5 +83,5 @@ def _response(row: Any, use: str) -> result_pb2.UseModelResponse:
         ) from error
     if response.ByteSize() > MAX_MESSAGE_BYTES:
         message = f"{use} gave an answer of {response.ByteSize()} bytes"
-        raise M1Error(Reason.TOO_LARGE, message, f"one may have {MAX_MESSAGE_BYTES}")
+        raise M1Error(Reason.MESSAGE_TOO_LARGE, message, f"one may have {MAX_MESSAGE_BYTES}")
     return response

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from m1.errors import M1Error, Reason
+from m1.limits import PAGE_BYTES
 from m1.v1 import event_pb2
 
 from m1d.events.hub import Hub
@@ -87,8 +88,7 @@ async def follow(
             head = store.revision
             # Everything that is in the ring is stored, and everything stored since the ring began is in it.
             told = [event for event in recent if _passes(event, job_id, kinds)]
-            for start in range(0, len(told), BATCH_EVENTS):
-                part = told[start : start + BATCH_EVENTS]
+            for part in batches(told):
                 cursor = part[-1].revision
                 yield Batch(part, cursor)
             cursor = max(cursor, head)
@@ -106,11 +106,29 @@ async def follow(
         lost = (cursor + 1, upto) if thinned != kinds else None
         while cursor < upto:
             events, cursor = store.events(cursor, upto, job=job, kinds=thinned, limit=BATCH_EVENTS)
-            if events or lost:
-                yield Batch(events, cursor, lost)
+            *first, last = batches(events) or [[]]
+            for part in first:
+                yield Batch(part, part[-1].revision, lost)
+                lost = None
+            if last or lost:
+                yield Batch(last, cursor, lost)
                 lost = None
         if hub.closed:
             return
+
+
+def batches(events: Sequence[event_pb2.Event], most_bytes: int = PAGE_BYTES) -> list[list[event_pb2.Event]]:
+    """The events in order, in parts of at most BATCH_EVENTS and about `most_bytes`; a larger one is alone."""
+    parts: list[list[event_pb2.Event]] = []
+    left_bytes = 0
+    for event in events:
+        size_bytes = event.ByteSize()
+        if not parts or size_bytes > left_bytes or len(parts[-1]) == BATCH_EVENTS:
+            parts.append([])
+            left_bytes = most_bytes
+        parts[-1].append(event)
+        left_bytes -= size_bytes
+    return parts
 
 
 def _passes(event: event_pb2.Event, job_id: str | None, kinds: frozenset[int]) -> bool:

@@ -13,7 +13,15 @@ from dataclasses import replace
 from m1 import journal, legacy
 from m1.errors import shortened
 from m1.failpoints import reach
-from m1.limits import MOST_RESULTS, RESULT_BYTES, RESULT_NAME
+from m1.limits import (
+    METRIC_NAME_BYTES,
+    MOST_DIFFERENCES,
+    MOST_METRICS,
+    MOST_RESULTS,
+    RESULT_BYTES,
+    RESULT_NAME,
+    SENTENCE_CHARACTERS,
+)
 from m1.v1 import event_pb2
 
 from m1d.events.emit import change_state, emit, notice
@@ -49,13 +57,17 @@ def _apply(tx: Transaction, job: Job, record: journal.Record, now: float) -> Job
     match record:
         case journal.Approximate():
             # Said again by every attempt that goes on from such a checkpoint.
-            fresh = [words for words in record.differing if words not in job.approximate]
+            said = [shortened(words, _LONGEST_WORDS) for words in record.differing]
+            fresh = [words for words in said if words not in job.approximate]
+            fresh = fresh[: MOST_DIFFERENCES - len(job.approximate)]
             if fresh:
                 told = f"goes on as approximate, not bit for bit: {'; '.join(fresh)}"
                 notice(tx, job, now, event_pb2.SEVERITY_WARNING, told)
             return replace(job, approximate=[*job.approximate, *fresh])
         case journal.Phase():
-            return _progress(tx, job, now, phase=record.name, phase_done=record.done, phase_total=record.total)
+            return _progress(
+                tx, job, now, phase=shortened(record.name), phase_done=record.done, phase_total=record.total
+            )
         case journal.Plan():
             return _plan(tx, job, record, now)
         case journal.Metrics():
@@ -80,7 +92,7 @@ def _apply(tx: Transaction, job: Job, record: journal.Record, now: float) -> Job
         case journal.Leaving():
             return job  # the keeper's to judge, by how the program ends
         case journal.Notice():
-            notice(tx, job, now, _SEVERITIES[record.severity], record.message)
+            notice(tx, job, now, _SEVERITIES[record.severity], shortened(record.message, SENTENCE_CHARACTERS))
             return job
         case journal.Report():
             return replace(job, from_0_1_0=legacy.remembered(record))
@@ -89,7 +101,8 @@ def _apply(tx: Transaction, job: Job, record: journal.Record, now: float) -> Job
         case journal.Findings():
             return replace(job, findings=record.findings)
         case journal.Exited():
-            return replace(job, attempt=replace(job.attempt, exited=record))
+            message, hint = (shortened(text, SENTENCE_CHARACTERS) for text in (record.message, record.hint))
+            return replace(job, attempt=replace(job.attempt, exited=replace(record, message=message, hint=hint)))
         case journal.Started():
             return replace(job, attempt=replace(job.attempt, begun_at_step=record.resumed_from_step or 0))
 
@@ -123,12 +136,29 @@ def _plan(tx: Transaction, job: Job, record: journal.Plan, now: float) -> Job:
 
 
 def _metrics(tx: Transaction, job: Job, record: journal.Metrics, now: float) -> Job:
-    tx.put_points(job.number, record.step, record.values)
+    values = _bounded_metrics(tx, job, record, now)
+    tx.put_points(job.number, record.step, values)
     of_step = legacy.of_step(list(record.values)) if record.of_step is None else record.of_step
-    told = event_pb2.MetricsRecorded(step=record.step, epoch=record.epoch, values=record.values, of_step=of_step)
+    told = event_pb2.MetricsRecorded(step=record.step, epoch=record.epoch, values=values, of_step=of_step)
     emit(tx, job, now, metrics_recorded=told)
     progress = replace(job.progress, step=record.step, epoch=record.epoch)
-    return replace(job, progress=progress, latest={**job.latest, **record.values})
+    return replace(job, progress=progress, latest={**job.latest, **values})
+
+
+def _bounded_metrics(tx: Transaction, job: Job, record: journal.Metrics, now: float) -> dict[str, float]:
+    """The values whose names a job has room for; what is left out of an evaluation, or first, is said."""
+    fresh = _fitting([name for name in record.values if name not in job.latest], MOST_METRICS - len(job.latest))
+    values = {name: value for name, value in record.values.items() if name in job.latest or name in fresh}
+    left_out = len(record.values) - len(values)
+    if left_out and (fresh or not job.latest or not record.of_step):
+        bound = f"a job has at most {MOST_METRICS}, with names of at most {METRIC_NAME_BYTES} bytes"
+        told = f"{left_out} metrics of step {record.step} are not stored: {bound}"
+        notice(tx, job, now, event_pb2.SEVERITY_WARNING, told)
+    return values
+
+
+def _fitting(names: Sequence[str], most: int) -> set[str]:
+    return set([name for name in names if len(name.encode()) <= METRIC_NAME_BYTES][: max(0, most)])
 
 
 def _checkpoint(tx: Transaction, job: Job, record: journal.CheckpointWritten, now: float) -> Job:
@@ -143,7 +173,7 @@ def _checkpoint(tx: Transaction, job: Job, record: journal.CheckpointWritten, no
         create_time=known.create_time if known else record.time,
         weights_sha256=record.weights_sha256,
         best=record.best,
-        metrics=record.metrics,
+        metrics={name: record.metrics[name] for name in _fitting(list(record.metrics), MOST_METRICS)},
         approximate=record.approximate,
     )
     served = max(job.wish.checkpoint_served, record.request)

@@ -247,6 +247,7 @@ def _wrong_text(recipe: str, said: Mapping[str, Any]) -> tuple[str, str, str] | 
         (recipe, "the name of the class"): said["name"],
         (recipe, f"the docstring of {recipe}"): said["summary"],
         (recipe, "default_data"): said["default_data"],
+        (recipe, "metrics"): json.dumps(said["metrics"], ensure_ascii=False),
         **{(s["name"], f"the setting {s['name']}"): json.dumps(s, ensure_ascii=False) for s in said["settings"]},
     }
     for (name, what), text in texts.items():

@@ -4,7 +4,8 @@ The rule. A record that is good for its moment only (a phase, the training metri
 cannot be written it is lost, and how many metrics were lost is said in a notice as soon as writing works again. Every
 other record is owed: it is kept in memory and written, in order, before anything after it. What is owed is tried again
 with every further record and whenever the loop looks after what the daemon wants, and at the end the process stays
-until all of it is written, or until it is told to go. What an attempt that is killed then still owes, the next one
+until all of it is written, or until it is told to go. A record that is larger than any reader takes is left out, and
+that is said; of the last one the sentences are shortened. What an attempt that is killed then still owes, the next one
 says anew from the newest checkpoint.
 """
 
@@ -14,8 +15,11 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 
-from m1.journal import Exited, JournalWriter, Metrics, Notice, Phase, Record
+from m1.errors import shortened
+from m1.journal import Exited, JournalWriter, Metrics, Notice, Phase, Record, RecordTooLargeError
+from m1.limits import SENTENCE_CHARACTERS
 
 log = logging.getLogger(__name__)
 
@@ -81,13 +85,25 @@ class Journal:
 
     def _tried(self, record: Record) -> bool:
         try:
-            self._writer.append(record)
+            try:
+                self._writer.append(record)
+            except RecordTooLargeError as error:
+                log.warning("%s", error)
+                self._writer.append(_in_its_place(record, error))
         except OSError as error:
             if self._problem is None:
                 log.warning("the journal cannot be written (%s): the training goes on", error)
             self._problem = error
             return False
         return True
+
+
+def _in_its_place(record: Record, error: RecordTooLargeError) -> Record:
+    """What is written where a record is too large."""
+    if isinstance(record, Exited):
+        message, hint = (shortened(text, SENTENCE_CHARACTERS) for text in (record.message, record.hint))
+        return replace(record, message=message, hint=hint)
+    return Notice("warning", f"{error}: it was left out")
 
 
 def _of_its_moment(record: Record) -> bool:

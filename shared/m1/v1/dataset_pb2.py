@@ -26,7 +26,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13m1/v1/dataset.proto\x12\x05m1.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb6\x02\n\x07\x44\x61taset\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x0e\n\x06\x63\x61\x63hed\x18\x03 \x01(\x08\x12\x12\n\nsize_bytes\x18\x07 \x01(\x04\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1e\n\x07\x63olumns\x18\t \x03(\x0b\x32\r.m1.v1.Column\x12&\n\x04rows\x18\n \x03(\x0b\x32\x18.m1.v1.Dataset.RowsEntry\x12\r\n\x05notes\x18\x0b \x03(\t\x1a+\n\tRowsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01J\x04\x08\x04\x10\x05J\x04\x08\x05\x10\x06J\x04\x08\x06\x10\x07R\x0ctrain_imagesR\x0btest_imagesR\x07\x63lasses\"\xb6\x01\n\x06\x43olumn\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\r\x12+\n\x07options\x18\x04 \x03(\x0b\x32\x1a.m1.v1.Column.OptionsEntry\x12\x0f\n\x07\x63lasses\x18\x05 \x03(\t\x12\x13\n\x0b\x63lass_count\x18\x06 \x01(\r\x1a.\n\x0cOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x15\n\x13ListDatasetsRequest\"8\n\x14ListDatasetsResponse\x12 \n\x08\x64\x61tasets\x18\x01 \x03(\x0b\x32\x0e.m1.v1.Dataset\"`\n\x15PrepareDatasetRequest\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12)\n\x08settings\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\"q\n\x16PrepareDatasetResponse\x12*\n\x08progress\x18\x01 \x01(\x0b\x32\x16.m1.v1.PrepareProgressH\x00\x12!\n\x07\x64\x61taset\x18\x02 \x01(\x0b\x32\x0e.m1.v1.DatasetH\x00\x42\x08\n\x06result\"$\n\x14\x44\x65leteDatasetRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\",\n\x15\x44\x65leteDatasetResponse\x12\x13\n\x0b\x66reed_bytes\x18\x01 \x01(\x04\"=\n\x0fPrepareProgress\x12\r\n\x05phase\x18\x01 \x01(\t\x12\x0c\n\x04\x64one\x18\x02 \x01(\x04\x12\r\n\x05total\x18\x03 \x01(\x04\x32\xf6\x01\n\x0e\x44\x61tasetService\x12G\n\x0cListDatasets\x12\x1a.m1.v1.ListDatasetsRequest\x1a\x1b.m1.v1.ListDatasetsResponse\x12O\n\x0ePrepareDataset\x12\x1c.m1.v1.PrepareDatasetRequest\x1a\x1d.m1.v1.PrepareDatasetResponse0\x01\x12J\n\rDeleteDataset\x12\x1b.m1.v1.DeleteDatasetRequest\x1a\x1c.m1.v1.DeleteDatasetResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13m1/v1/dataset.proto\x12\x05m1.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb6\x02\n\x07\x44\x61taset\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x0e\n\x06\x63\x61\x63hed\x18\x03 \x01(\x08\x12\x12\n\nsize_bytes\x18\x07 \x01(\x04\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1e\n\x07\x63olumns\x18\t \x03(\x0b\x32\r.m1.v1.Column\x12&\n\x04rows\x18\n \x03(\x0b\x32\x18.m1.v1.Dataset.RowsEntry\x12\r\n\x05notes\x18\x0b \x03(\t\x1a+\n\tRowsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01J\x04\x08\x04\x10\x05J\x04\x08\x05\x10\x06J\x04\x08\x06\x10\x07R\x0ctrain_imagesR\x0btest_imagesR\x07\x63lasses\"\xb6\x01\n\x06\x43olumn\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\r\x12+\n\x07options\x18\x04 \x03(\x0b\x32\x1a.m1.v1.Column.OptionsEntry\x12\x0f\n\x07\x63lasses\x18\x05 \x03(\t\x12\x13\n\x0b\x63lass_count\x18\x06 \x01(\r\x1a.\n\x0cOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\")\n\x13ListDatasetsRequest\x12\x12\n\npage_token\x18\x01 \x01(\t\"Q\n\x14ListDatasetsResponse\x12 \n\x08\x64\x61tasets\x18\x01 \x03(\x0b\x32\x0e.m1.v1.Dataset\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"`\n\x15PrepareDatasetRequest\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12)\n\x08settings\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\"q\n\x16PrepareDatasetResponse\x12*\n\x08progress\x18\x01 \x01(\x0b\x32\x16.m1.v1.PrepareProgressH\x00\x12!\n\x07\x64\x61taset\x18\x02 \x01(\x0b\x32\x0e.m1.v1.DatasetH\x00\x42\x08\n\x06result\"$\n\x14\x44\x65leteDatasetRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\",\n\x15\x44\x65leteDatasetResponse\x12\x13\n\x0b\x66reed_bytes\x18\x01 \x01(\x04\"=\n\x0fPrepareProgress\x12\r\n\x05phase\x18\x01 \x01(\t\x12\x0c\n\x04\x64one\x18\x02 \x01(\x04\x12\r\n\x05total\x18\x03 \x01(\x04\x32\xf6\x01\n\x0e\x44\x61tasetService\x12G\n\x0cListDatasets\x12\x1a.m1.v1.ListDatasetsRequest\x1a\x1b.m1.v1.ListDatasetsResponse\x12O\n\x0ePrepareDataset\x12\x1c.m1.v1.PrepareDatasetRequest\x1a\x1d.m1.v1.PrepareDatasetResponse0\x01\x12J\n\rDeleteDataset\x12\x1b.m1.v1.DeleteDatasetRequest\x1a\x1c.m1.v1.DeleteDatasetResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,19 +46,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_COLUMN_OPTIONSENTRY']._serialized_start=543
   _globals['_COLUMN_OPTIONSENTRY']._serialized_end=589
   _globals['_LISTDATASETSREQUEST']._serialized_start=591
-  _globals['_LISTDATASETSREQUEST']._serialized_end=612
-  _globals['_LISTDATASETSRESPONSE']._serialized_start=614
-  _globals['_LISTDATASETSRESPONSE']._serialized_end=670
-  _globals['_PREPAREDATASETREQUEST']._serialized_start=672
-  _globals['_PREPAREDATASETREQUEST']._serialized_end=768
-  _globals['_PREPAREDATASETRESPONSE']._serialized_start=770
-  _globals['_PREPAREDATASETRESPONSE']._serialized_end=883
-  _globals['_DELETEDATASETREQUEST']._serialized_start=885
-  _globals['_DELETEDATASETREQUEST']._serialized_end=921
-  _globals['_DELETEDATASETRESPONSE']._serialized_start=923
-  _globals['_DELETEDATASETRESPONSE']._serialized_end=967
-  _globals['_PREPAREPROGRESS']._serialized_start=969
-  _globals['_PREPAREPROGRESS']._serialized_end=1030
-  _globals['_DATASETSERVICE']._serialized_start=1033
-  _globals['_DATASETSERVICE']._serialized_end=1279
+  _globals['_LISTDATASETSREQUEST']._serialized_end=632
+  _globals['_LISTDATASETSRESPONSE']._serialized_start=634
+  _globals['_LISTDATASETSRESPONSE']._serialized_end=715
+  _globals['_PREPAREDATASETREQUEST']._serialized_start=717
+  _globals['_PREPAREDATASETREQUEST']._serialized_end=813
+  _globals['_PREPAREDATASETRESPONSE']._serialized_start=815
+  _globals['_PREPAREDATASETRESPONSE']._serialized_end=928
+  _globals['_DELETEDATASETREQUEST']._serialized_start=930
+  _globals['_DELETEDATASETREQUEST']._serialized_end=966
+  _globals['_DELETEDATASETRESPONSE']._serialized_start=968
+  _globals['_DELETEDATASETRESPONSE']._serialized_end=1012
+  _globals['_PREPAREPROGRESS']._serialized_start=1014
+  _globals['_PREPAREPROGRESS']._serialized_end=1075
+  _globals['_DATASETSERVICE']._serialized_start=1078
+  _globals['_DATASETSERVICE']._serialized_end=1324
 # @@protoc_insertion_point(module_scope)

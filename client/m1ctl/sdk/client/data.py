@@ -39,7 +39,14 @@ class Data(Calls):
 
     def datasets(self) -> list[dataset_pb2.Dataset]:
         """Return the built-in datasets and those in the cache."""
-        return list(self._ask(dataset_pb2.ListDatasetsResponse, persistent=True).datasets)
+        found: list[dataset_pb2.Dataset] = []
+        token = ""
+        while True:
+            page = self._ask(dataset_pb2.ListDatasetsResponse, persistent=True, page_token=token)
+            found += page.datasets
+            token = page.next_page_token
+            if not token:
+                return found
 
     def prepare_dataset(
         self,

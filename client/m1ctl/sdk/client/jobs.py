@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
+from m1.limits import PAGE
 from m1.v1 import job_pb2
 
 from m1ctl.sdk.client.data import Data, OnProgress
@@ -143,7 +144,15 @@ class Jobs(Data):
 
     def newest_jobs(self, states: Collection[job_pb2.JobState] = ()) -> job_pb2.ListJobsResponse:
         """Return the newest hundred jobs, newest first; a page token in the answer says that there are older ones."""
-        return self._ask(job_pb2.ListJobsResponse, states=states)
+        newest = job_pb2.ListJobsResponse()
+        while True:  # one answer has fewer where they are large
+            left = PAGE - len(newest.jobs)
+            token = newest.next_page_token
+            page = self._ask(job_pb2.ListJobsResponse, states=states, page_size=left, page_token=token)
+            newest.jobs.extend(page.jobs)
+            newest.next_page_token = page.next_page_token
+            if len(newest.jobs) >= PAGE or not page.next_page_token:
+                return newest
 
     def pause(self, job: str = "", *, hold: bool = False) -> job_pb2.Job:
         """Ask a job to yield, or with hold to stop where it stands. Answers at once; `wait` tells when it has."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from m1.datasets import check_source
 from m1.errors import M1Error, Reason, shortened
 from m1.jobdir import checkpoint_path
-from m1.limits import DEFAULT_RETRIES, MOST_RETRIES, PRIORITY, REQUEST_ID_CHARACTERS
+from m1.limits import DEFAULT_RETRIES, MOST_RETRIES, PRIORITY, REQUEST_ID_CHARACTERS, SETTINGS_BYTES
 from m1.profile import Chosen
 from m1.settings import Value, resolve
 from m1.spec import JobKind, JobSpec, Program
@@ -150,6 +150,10 @@ def _check_bounds(request: Request) -> None:
     if len(request.request_id) > REQUEST_ID_CHARACTERS:
         message = f"request_id has {len(request.request_id)} characters"
         raise _refused("request_id", request.request_id, message, f"at most {REQUEST_ID_CHARACTERS} are allowed")
+    size_bytes = sum(len(f"{name}{value}".encode(errors="replace")) for name, value in request.settings.items())
+    if size_bytes > SETTINGS_BYTES:
+        message = f"the settings have {size_bytes} bytes"
+        raise M1Error(Reason.TOO_LARGE, message, f"{SETTINGS_BYTES} are allowed in all", field="spec.settings")
     if abs(request.priority) > PRIORITY:
         way_out = f"priority takes a whole number from {-PRIORITY} to {PRIORITY}"
         message = f"priority={request.priority} is out of bounds"
