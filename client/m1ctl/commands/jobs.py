@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import time
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from m1.errors import M1Error, Reason
+from m1.units import format_bytes
 
 from m1ctl.commands.options import NoWait, OptionalJob, Output, RequiredJob
 from m1ctl.output import ByteStream, Format, put, put_json, tell
@@ -65,33 +68,46 @@ def logs(
     context: typer.Context,
     job: OptionalJob = None,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Keep printing until the job ends.")] = False,
+    tail: Annotated[
+        int | None, typer.Option("-n", "--tail", min=0, max=2**31, metavar="N", help="Only the last N lines.")
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help='Only what was printed since: "5m", "2h30m", "2026-03-01T12:00".'),
+    ] = None,
     output: Output = Format.text,
 ) -> None:
-    """Print the training process's output.
+    """Print the training process's output, of which the newest 8 MiB at least are kept.
 
     With -o json, prints an object with the text and the offset to continue from; with -f, one for each piece.
     """
+    from m1ctl.sdk.times import moment
+
+    begin = moment(since, datetime.now().astimezone()) if since is not None else None
     with session_of(context).connect() as client:
         # Resolved once: an empty JOB would be another job after a reconnection.
         job_id = client.get(reference(job)).id
         stream = ByteStream()
-        whole, offset = bytearray(), 0
-        for part in client.read_log(job_id, follow=follow, tell=tell):
+        whole, offset, dropped_bytes = bytearray(), 0, 0
+        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")  # a character may be in two pieces
+        for part in client.read_log(job_id, follow=follow, tail=tail, since=begin, tell=tell):
             if output is Format.text:
+                if part.dropped_bytes:
+                    tell(f"{format_bytes(part.dropped_bytes)} of older output are no longer kept")
                 stream.put(part.chunk)
-            elif follow:
-                put(_log_json(part.chunk, part.next_offset))
+            elif follow and part.chunk:
+                put(_log_json(decoder.decode(part.chunk), part.next_offset, part.dropped_bytes))
             else:
                 whole += part.chunk
-                offset = part.next_offset
+                offset, dropped_bytes = part.next_offset, dropped_bytes + part.dropped_bytes
     if output is Format.json and not follow:
-        put(_log_json(whole, offset))
+        put(_log_json(whole.decode(errors="replace"), offset, dropped_bytes))
 
 
-def _log_json(chunk: bytes | bytearray, next_offset: int) -> str:
+def _log_json(text: str, next_offset: int, dropped_bytes: int) -> str:
     import json
 
-    return json.dumps({"text": chunk.decode(errors="replace"), "next_offset": next_offset})
+    return json.dumps({"text": text, "next_offset": next_offset, "dropped_bytes": dropped_bytes})
 
 
 def metrics(

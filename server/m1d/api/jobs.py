@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+from m1 import job_log
 from m1.endpoint import CHUNK_BYTES
 from m1.errors import M1Error, Reason
 from m1.jobdir import log_path
@@ -80,20 +81,32 @@ class JobService(job_pb2_grpc.JobServiceServicer):
         job = find_job(self._parts, request.job)
         path = log_path(self._home.job(job.id))
         offset = min(request.offset, 2**62)  # what no file has, and every seek takes
+        if request.HasField("tail_lines") or request.HasField("since"):
+            offset = max(offset, await asyncio.to_thread(_start, path, request))
+            yield job_pb2.ReadJobLogResponse(next_offset=offset)
         while True:
             known = self._store.job(job.number)
             over = known is None or known.final
             # In this order: what was printed before the end is read after it was seen.
-            chunk = await asyncio.to_thread(_read, path, offset)
-            if chunk:
-                offset += len(chunk)
-                yield job_pb2.ReadJobLogResponse(chunk=chunk, next_offset=offset)
+            part = await asyncio.to_thread(job_log.read, path, offset, CHUNK_BYTES)
+            if part.content:
+                dropped_bytes, offset = part.offset - offset, part.next_offset
+                yield job_pb2.ReadJobLogResponse(chunk=part.content, next_offset=offset, dropped_bytes=dropped_bytes)
             elif over or not request.follow:
                 return
             elif self._hub.closed:
                 raise M1Error(Reason.SHUTTING_DOWN, "the daemon stops", "read on from the last offset when it is back")
             else:
                 await self._hub.wait(_LOG_POLL_S)
+
+
+def _start(path: Path, request: job_pb2.ReadJobLogRequest) -> int:
+    starts = [0]
+    if request.HasField("tail_lines"):
+        starts.append(job_log.tail(path, request.tail_lines))
+    if request.HasField("since"):
+        starts.append(job_log.since(path, request.since.seconds + request.since.nanos / 1e9))
+    return max(starts)
 
 
 def _asked(request: job_pb2.SubmitJobRequest) -> Request:
@@ -112,15 +125,6 @@ def _asked(request: job_pb2.SubmitJobRequest) -> Request:
         retries=spec.retries if spec.HasField("retries") else None,
         from_checkpoint=spec.from_checkpoint,
     )
-
-
-def _read(path: Path, offset: int) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            file.seek(offset)
-            return file.read(CHUNK_BYTES)
-    except FileNotFoundError:
-        return b""
 
 
 def _wanted_state(state: job_pb2.JobState) -> JobState:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from m1.errors import ExitCode, M1Error, Reason
-from m1.jobdir import Spec, read_spec
+from m1.job_log import Bounding
+from m1.jobdir import Spec, log_path, read_spec
 from m1.journal import Exited, JournalWriter, journal_path
 from m1.process.lock import hold_lock
+
+log = logging.getLogger(__name__)
 
 
 def run_directory(directory: str, attempt: int | None) -> int:
@@ -39,7 +43,19 @@ def attempt_at(path: Path, spec: Spec, attempt: int | None) -> Exited:
     except FileExistsError as error:
         message = f"attempt {number} of this job has been made"
         raise M1Error(Reason.WRONG_STATE, message, field="attempt", value=str(number)) from error
-    return run_attempt(path, spec, journal)
+    with _small_log(path):
+        return run_attempt(path, spec, journal)
+
+
+def _small_log(path: Path) -> AbstractContextManager[object]:
+    """Keep the job's log small, where it is what this process prints to."""
+    try:
+        printed, named = os.fstat(sys.stderr.fileno()), os.stat(log_path(path))
+    except (OSError, ValueError):  # there is no such file, or no stderr
+        return nullcontext()
+    if (printed.st_dev, printed.st_ino) != (named.st_dev, named.st_ino):
+        return nullcontext()
+    return Bounding(log_path(path), tell=lambda problem: log.warning("%s", problem))
 
 
 def _spec(path: Path) -> Spec:

@@ -390,19 +390,25 @@ class DeleteJobResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class ReadJobLogRequest(_message.Message):
-    __slots__ = ("job", "follow", "offset")
+    __slots__ = ("job", "follow", "offset", "tail_lines", "since")
     JOB_FIELD_NUMBER: _ClassVar[int]
     FOLLOW_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
+    TAIL_LINES_FIELD_NUMBER: _ClassVar[int]
+    SINCE_FIELD_NUMBER: _ClassVar[int]
     job: str
     follow: bool
     offset: int
-    def __init__(self, job: _Optional[str] = ..., follow: bool = ..., offset: _Optional[int] = ...) -> None: ...
+    tail_lines: int
+    since: _timestamp_pb2.Timestamp
+    def __init__(self, job: _Optional[str] = ..., follow: bool = ..., offset: _Optional[int] = ..., tail_lines: _Optional[int] = ..., since: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class ReadJobLogResponse(_message.Message):
-    __slots__ = ("chunk", "next_offset")
+    __slots__ = ("chunk", "next_offset", "dropped_bytes")
     CHUNK_FIELD_NUMBER: _ClassVar[int]
     NEXT_OFFSET_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_BYTES_FIELD_NUMBER: _ClassVar[int]
     chunk: bytes
     next_offset: int
-    def __init__(self, chunk: _Optional[bytes] = ..., next_offset: _Optional[int] = ...) -> None: ...
+    dropped_bytes: int
+    def __init__(self, chunk: _Optional[bytes] = ..., next_offset: _Optional[int] = ..., dropped_bytes: _Optional[int] = ...) -> None: ...

@@ -149,7 +149,8 @@ class JobServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ReadJobLog(self, request, context):
-        """What the training process printed.
+        """What the training process printed, of which about the newest 8 to 16 MiB are kept. The first answer to a start at
+        lines or a time may have no chunk.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

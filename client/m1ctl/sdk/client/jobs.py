@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 
+from google.protobuf import timestamp_pb2
 from m1.limits import PAGE
 from m1.v1 import job_pb2
 
@@ -180,15 +182,31 @@ class Jobs(Data):
         *,
         follow: bool = False,
         offset: int = 0,
+        tail: int | None = None,
+        since: datetime | None = None,
         give_up_s: float = GIVE_UP_S,
         tell: Callable[[str], None] | None = None,
     ) -> Iterator[job_pb2.ReadJobLogResponse]:
-        """Read what the training process printed, from a byte on; with follow until the job ends, across daemons."""
+        """Read what the training process printed.
+
+        Args:
+            job: Its id or name.
+            follow: Go on until the job ends, across daemons.
+            offset: From this byte on; where it is kept no longer, `dropped_bytes` of an answer says how many are not.
+            tail: Only the last so many lines.
+            since: Only what was printed since (a time with its zone); perhaps with some lines from just before.
+            give_up_s: How long to wait for a daemon that went away.
+            tell: Is told of a daemon that goes and comes back, a sentence at a time.
+        """
+        begin = timestamp_pb2.Timestamp() if since else None
+        if begin and since:
+            begin.FromDatetime(since.astimezone(UTC))
 
         def open_stream(timeout_s: float | None) -> Iterator[job_pb2.ReadJobLogResponse]:
-            nonlocal offset
-            for response in self._stream(job_pb2.ReadJobLogResponse, timeout_s, job=job, follow=follow, offset=offset):
-                offset = response.next_offset
+            nonlocal offset, tail, begin
+            start = {"offset": offset, "tail_lines": tail, "since": begin}
+            for response in self._stream(job_pb2.ReadJobLogResponse, timeout_s, job=job, follow=follow, **start):
+                offset, tail, begin = response.next_offset, None, None
                 yield response
 
         return go_on(self.connection, open_stream, give_up_s=give_up_s, tell=tell)

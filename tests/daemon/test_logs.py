@@ -1,0 +1,50 @@
+"""What a job prints, through the daemon: bounded by the training process itself, and read by lines, time and offset."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import time
+
+from harness import PATIENCE_S, RunningDaemon
+from m1.job_log import LOG_BYTES
+from m1.jobdir import log_path
+from m1.paths import Home
+
+
+def test_a_log_is_kept_small_by_its_process_and_shown_by_lines_and_since_a_time(held_daemon: RunningDaemon) -> None:
+    client = held_daemon.client
+    job = client.get("holder")
+    log = log_path(Home(held_daemon.home).job(job.id))
+    begun = next(client.read_log("holder")).chunk
+    held_daemon.kill()  # the process needs no daemon for it
+    os.kill(job.pid, signal.SIGSTOP)
+    with open(log, "ab") as file:
+        file.write(b"".join(b"a line of sixty bytes that somebody has printed: %010d\n" % k for k in range(200_000)))
+    os.kill(job.pid, signal.SIGCONT)
+    deadline = time.monotonic() + PATIENCE_S
+    while not log.with_name("log.1").exists() or log.stat().st_size > LOG_BYTES:
+        assert time.monotonic() < deadline
+        select.select([], [], [], 0.005)
+    held_daemon.start()
+    last = "\x1b[31mred\x1b[0m and the last line: é\n".encode()
+    with open(log, "ab") as file:
+        file.write(last)
+
+    whole = json.loads(held_daemon.m1ctl("logs", "holder", "-o", "json").stdout)
+    assert whole["text"].endswith("and the last line: é\n")
+    assert whole["dropped_bytes"] > 0
+    assert whole["next_offset"] == len(begun) + 200_000 * 60 + len(last)
+    shown = held_daemon.m1ctl("logs", "holder", "--tail", "2")
+    assert [line[-8:] for line in shown.stdout.splitlines()] == ["00199999", " line: é"]
+    assert held_daemon.m1ctl("logs", "holder", "--tail", "0").stdout == ""
+    assert "older output are no longer kept" in held_daemon.m1ctl("logs", "holder").stderr
+    assert held_daemon.m1ctl("logs", "holder", "--since", "1h", "--tail", "1").stdout.endswith("line: é\n")
+    tomorrow = held_daemon.m1ctl("logs", "holder", "--since", "2999-01-01", "-o", "json")
+    assert json.loads(tomorrow.stdout) == {"text": "", "next_offset": whole["next_offset"], "dropped_bytes": 0}
+    wrong = held_daemon.m1ctl("logs", "holder", "--since", "yesterday")
+    assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
+    (part,) = held_daemon.client.read_log("holder", offset=whole["next_offset"] - 9)
+    assert (part.chunk.decode(), part.dropped_bytes) == ("line: é\n", 0)
