@@ -14,6 +14,7 @@ on from it, in any home. One that does not verify is set aside as `damaged-...`,
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -40,6 +41,7 @@ _FILES = (_WEIGHTS, _OPTIMIZER, _STATE)
 _TEMPORARY = ".tmp-"
 _DAMAGED = "damaged-"
 _MAX_JSON_BYTES = MAX_STATE_BYTES
+_LEFT_FREE_BYTES = 2**20
 
 Tensors = dict[str, Tensor]
 
@@ -74,6 +76,7 @@ def write(directory: Path, state: State, weights: Tensors, optimizer: Tensors) -
     """
     parent = checkpoints_path(directory)
     reach("before.checkpoint")
+    _check_room(parent, sum(tensor.nbytes for tensor in (*weights.values(), *optimizer.values())))
     temporary = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=parent))
     try:
         written = {_WEIGHTS: write_tensors(temporary / _WEIGHTS, weights)}
@@ -94,6 +97,18 @@ def write(directory: Path, state: State, weights: Tensors, optimizer: Tensors) -
     sync_directory(parent)
     reach("after.checkpoint")
     return Checkpoint(state, sum(file.size_bytes for file in written.values()), written[_WEIGHTS].sha256)
+
+
+def _check_room(parent: Path, size_bytes: int) -> None:
+    """Refuse what does not fit before anything of it is written: the last bytes of a disk are the journal's.
+
+    Raises:
+        OSError: ENOSPC.
+    """
+    disk = os.statvfs(parent)
+    # A file system that does not count its blocks is found to be full by writing.
+    if disk.f_blocks and disk.f_bavail * disk.f_frsize < size_bytes + _LEFT_FREE_BYTES:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def read(path: Path) -> Loaded:
@@ -126,6 +141,16 @@ def read(path: Path) -> Loaded:
 def kept(steps: list[int], keep: int, best: int | None) -> set[int]:
     """The rule of what is kept: the newest `keep`, and the best."""
     return set(sorted(steps)[-keep:]) | ({best} & set(steps) if best is not None else set())
+
+
+def spare(steps: list[int], new: int, keep: int, best: int | None, *, needed: bool) -> list[int]:
+    """What may go before a new checkpoint is written, where the disk has no room for both; the oldest first.
+
+    That is what would not be kept beside the new one; for one that is needed, all but the newest and the best.
+    """
+    there = sorted(set(steps) - {new})
+    stay = kept(there, 1, best) if needed else kept([*there, new], keep, best) | set(there[-1:])
+    return [step for step in there if step not in stay]
 
 
 def remove(directory: Path, step: int) -> None:

@@ -2,7 +2,8 @@
 
 The loop hands over a snapshot and goes on; the file work, the journal record and the removal of what is not kept happen
 here, one checkpoint after the other. At most one waits while another is written.
-A checkpoint that cannot be written is a notice; whoever needs it durable asks `wait_for`.
+A checkpoint that cannot be written is a notice; whoever needs it durable asks `wait_for`. On a disk without room for
+another one an older one goes first, but neither the newest nor the best.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ class _Task:
     request: int
     snapshot: Snapshot | None
     """None when the checkpoint of the step is there or on its way: it is only announced."""
+    needed: bool = False
+    """The job cannot end without it."""
 
 
 class CheckpointWriter:
@@ -63,11 +66,14 @@ class CheckpointWriter:
         """Whether the checkpoint of a step is there or on its way: it need not be copied again."""
         return step in self._submitted
 
-    def write(self, state: State, request: int, snapshot: Snapshot) -> None:
-        """Have a checkpoint written, and said to serve the requests up to a number."""
+    def write(self, state: State, request: int, snapshot: Snapshot, *, needed: bool = False) -> None:
+        """Have a checkpoint written, and said to serve the requests up to a number.
+
+        For one that is needed more may go from a full disk, and whoever waits for it says why it is not there.
+        """
         self._raise_unexpected()
         self._submitted.add(state.step)
-        self._tasks.put(partial(self._perform_or_say, _Task(state, request, snapshot)))
+        self._tasks.put(partial(self._perform_or_say, _Task(state, request, snapshot, needed)))
 
     def announce(self, state: State, request: int) -> None:
         """Have a checkpoint that is there, or on its way, announced again: for a request, or with its validation."""
@@ -118,6 +124,8 @@ class CheckpointWriter:
         except OSError as error:
             self._failure = error
             self._submitted.discard(step)
+            if task.needed and out_of_space(error):
+                return
             consequence = "the training goes on without it"
             message = f"the checkpoint of step {step} could not be written ({error}): {consequence}"
             self._journal.append(Notice("error", message))
@@ -125,7 +133,7 @@ class CheckpointWriter:
     def _perform(self, task: _Task) -> None:
         state = replace(task.state, best=self._better(task.state.step, task.state.validation))
         if task.snapshot is not None:
-            self._durable[state.step] = checkpoint.write(self._directory, state, *task.snapshot.tensors())
+            self._durable[state.step] = self._written(state, task.snapshot, needed=task.needed)
         elif state.step in self._durable:
             self._durable[state.step] = replace(self._durable[state.step], state=state)
         else:
@@ -133,6 +141,19 @@ class CheckpointWriter:
         self._best = state.best
         self._journal.append(announcement(self._durable[state.step], task.request))
         self._tidy()
+
+    def _written(self, state: State, snapshot: Snapshot, *, needed: bool) -> Checkpoint:
+        tensors = snapshot.tensors()
+        while True:
+            try:
+                return checkpoint.write(self._directory, state, *tensors)
+            except OSError as error:
+                best = state.best.step if state.best else None
+                there = checkpoint.steps(self._directory)
+                spare = checkpoint.spare(there, state.step, self._keep, best, needed=needed)
+                if not (out_of_space(error) and spare):
+                    raise
+            self._remove(spare[0])
 
     def _better(self, step: int, validation: Mapping[str, float]) -> Best | None:
         value = validation.get(self._key)
@@ -152,10 +173,20 @@ class CheckpointWriter:
             # First said, then done: a kill in between leaves one too many, which the next removal finds.
             if not self._journal.appended(CheckpointRemoved(step)):
                 return
-            reach("before.removal")
-            checkpoint.remove(self._directory, step)
-            self._durable.pop(step, None)
-            self._submitted.discard(step)
+            self._forget(step)
+
+    def _remove(self, step: int) -> None:
+        """Remove a checkpoint for the room that it takes, also where the disk is too full for saying so first."""
+        said = self._journal.appended(CheckpointRemoved(step))
+        self._forget(step)
+        if not said:
+            self._journal.append(CheckpointRemoved(step))
+
+    def _forget(self, step: int) -> None:
+        reach("before.removal")
+        checkpoint.remove(self._directory, step)
+        self._durable.pop(step, None)
+        self._submitted.discard(step)
 
 
 def _best_that_is_there(directory: Path, state: State, key: str) -> Best | None:

@@ -8,6 +8,9 @@ daemon (m1train.job.obey).
 Before a step it has a checkpoint written when the last one is older than the work that may be at risk. Copying the
 state for a checkpoint goes on beside the forward and the backward pass; before the optimizer step it is awaited.
 
+A checkpoint that the job cannot end without (the last one, and a yield's) waits for a disk that is full, with the state
+in memory: what was trained is not trained again.
+
 The test comes after the last checkpoint, so an interrupted test is repeated, on the same weights.
 """
 
@@ -24,8 +27,8 @@ from m1.checkpoint_state import Origin, State
 from m1.errors import M1Error, Reason
 from m1.failpoints import reach
 from m1.jobdir import Desired, Want
-from m1.journal import Metrics, Phase, Plan
-from m1.process.control import Control
+from m1.journal import Metrics, Notice, Phase, Plan
+from m1.process.control import Control, StopRequested
 from m1.process.journal import Journal
 from numpy.typing import NDArray
 
@@ -40,6 +43,9 @@ from m1train.job.results import Results
 from m1train.task.recipe import DataInfo, Samples, Split, Table
 
 log = logging.getLogger(__name__)
+
+# Between two tries of a checkpoint that a full disk had no room for.
+_FIRST_PAUSE_S, _LAST_PAUSE_S = 1.0, 30.0
 
 
 @dataclass(frozen=True)
@@ -138,7 +144,7 @@ class Loop:
                 case Action.TEST:
                     self._test()
                 case Action.FINISH:
-                    self.context.writer.wait_for(position.step)
+                    self._make_durable()
                     return
 
     def _epoch(self) -> int:
@@ -197,8 +203,39 @@ class Loop:
     def _record(self, values: Mapping[str, float], *, of_step: bool = False) -> None:
         self.context.journal.append(Metrics(self._position.step, self._epoch(), dict(values), of_step))
 
-    def _checkpoint(self) -> None:
+    def _make_durable(self) -> None:
+        """Return when the checkpoint of where it stands is durable, however long the disk has no room for it.
+
+        Raises:
+            StopRequested: the daemon wants this process to stop.
+            M1Error: DISK_FULL on SIGTERM; NOT_ALLOWED, when something else than room is missing.
+        """
+        context, began_s, pause_s = self.context, self._clock(), _FIRST_PAUSE_S
+        while True:
+            try:
+                context.writer.wait_for(self._position.step)
+                break
+            except M1Error as error:
+                if error.reason is not Reason.DISK_FULL or context.control.terminated:
+                    raise
+                if pause_s == _FIRST_PAUSE_S:
+                    said = f"{error.message}: it waits for space, with what was trained in memory"
+                    log.warning("%s", said)
+                    context.journal.append(Notice("error", said))
+                    context.journal.append(Phase("wait for space"))
+            until_s, pause_s = self._clock() + pause_s, min(2 * pause_s, _LAST_PAUSE_S)
+            while self._clock() < until_s and not context.control.terminated:
+                if context.control.look().want is Want.STOP:
+                    raise StopRequested("stopped")
+                context.journal.settle()
+                context.control.rest()
+            self._checkpoint(needed=True)
+        if pause_s > _FIRST_PAUSE_S:
+            self._since_s += self._clock() - began_s
+
+    def _checkpoint(self, *, needed: bool = False) -> None:
         position, context = self._position, self.context
+        needed = needed or position.step >= self._rhythm.total_steps
         state = State(
             step=position.step,
             epoch=self._epoch(),
@@ -216,7 +253,7 @@ class Loop:
             context.writer.announce(state, position.request)
         else:
             self._snapshot = Snapshot(self._training.model, self._training.optimizer)
-            context.writer.write(state, position.request, self._snapshot)
+            context.writer.write(state, position.request, self._snapshot, needed=needed)
         position.saved = (position.step, position.validated_step)
         position.saved_at_s = self._clock()
 
@@ -229,10 +266,11 @@ class Loop:
         """Have a checkpoint written that is asked for, and wait for the one that a yield needs."""
         asked = desired.checkpoint > self._position.request
         self._position.request = max(desired.checkpoint, self._position.request)
-        if asked or desired.want is Want.YIELD:
-            self._checkpoint()
-        if desired.want is Want.YIELD:
-            self.context.writer.wait_for(self._position.step)
+        leaves = desired.want is Want.YIELD
+        if asked or leaves:
+            self._checkpoint(needed=leaves)
+        if leaves:
+            self._make_durable()
 
 
 def _promise(promised_s: float, took_s: float) -> Table:

@@ -44,7 +44,7 @@ class Control:
 
     @property
     def terminated(self) -> bool:
-        """SIGTERM has come."""
+        """SIGTERM has come: there is no time to wait for anything."""
         return self._terminate.is_set()
 
     def look(self) -> Desired:
