@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import logging
 import os
 import signal
@@ -76,6 +77,8 @@ _SERVICES = [
 ]
 # For calls under way when the daemon stops; the watchers have ended by themselves before.
 _GRACE_S = 2.0
+# For all of the end; who waits for it in m1ctl waits longer.
+_LAST_MOMENT_S = 20.0
 
 
 class Daemon:
@@ -117,7 +120,8 @@ class Daemon:
         """Serve until SIGTERM, SIGINT or a Shutdown call; then drain. The training goes on."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
+            # Not by the loop's own handler, which is as stuck as the loop.
+            signal.signal(number, lambda *_: self._end(loop))
         tidy(self._parts)
         server, healthy = await self._start_server()
         supervising = asyncio.create_task(self._supervisor.run())
@@ -131,6 +135,7 @@ class Daemon:
         _log.info("serving %s, revision %d, process %d", self._home.socket, self._store.revision, os.getpid())
         notify("READY=1")
         await self._stop.wait()
+        self._end_in_any_case()
         _log.info("stopping")
         notify("STOPPING=1")
         for task in keeping:
@@ -147,6 +152,16 @@ class Daemon:
                 self._home.socket.unlink(missing_ok=True)
             os.close(self._lock_fd)
         _log.info("stopped")
+
+    def _end(self, loop: asyncio.AbstractEventLoop) -> None:
+        """End, as a signal asks: in good order, or at once where that takes too long."""
+        self._end_in_any_case()
+        loop.call_soon_threadsafe(self._stop.set)
+
+    def _end_in_any_case(self) -> None:
+        """Have the process end soon, whatever is stuck by then: what was answered is stored, the training goes on."""
+        log = os.open(self._home.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        faulthandler.dump_traceback_later(_LAST_MOMENT_S, exit=True, file=log)
 
     async def _start_server(self) -> tuple[aio.Server, health.aio.HealthServicer]:
         server = aio.server(interceptors=[ErrorInterceptor(self._home.database)], options=SERVER_OPTIONS)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from m1.columns import IMAGES_OF_32, Column, Kind, Need, fits, key_of_needs, kind_words, normalised, words_of
+from m1.durable import read_regular
 from m1.errors import M1Error, Reason, nearest
 from m1.typed import LARGEST, parsed, record
 
@@ -126,7 +127,7 @@ def columns_of_32(classes: Any) -> tuple[Column, Column]:
 def read_manifest(directory: Path) -> CachedDataset | None:
     """The manifest of a directory of the cache; None where there is none that this version can read."""
     with contextlib.suppress(OSError, ValueError):  # not written by this version: it is read again when it is wanted
-        return CachedDataset.from_json(parsed((directory / MANIFEST).read_bytes()))
+        return CachedDataset.from_json(parsed(read_regular(directory / MANIFEST)))
     return None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 import tempfile
 from pathlib import Path
 
@@ -27,6 +28,29 @@ def sync_directory(path: Path) -> None:
         sync(fd)
     finally:
         os.close(fd)
+
+
+def open_regular(path: Path | str, flags: int = os.O_RDONLY) -> int:
+    """Open a regular file; the descriptor. Never waits for what is none, as a FIFO would for its writer.
+
+    Raises:
+        OSError: it cannot be opened, or is no regular file.
+    """
+    fd = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return fd
+
+
+def read_regular(path: Path) -> bytes:
+    """Read a regular file whole.
+
+    Raises:
+        OSError: as `open_regular`.
+    """
+    with open(path, "rb", opener=open_regular) as file:
+        return file.read()
 
 
 def write_file(path: Path, content: bytes) -> None:

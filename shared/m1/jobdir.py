@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Any
 
 from m1 import legacy
-from m1.durable import replace_file
+from m1.durable import read_regular, replace_file
 from m1.profile import Profile
 from m1.spec import RecipeFile, Spec
 from m1.typed import LARGEST, parsed, record
@@ -134,7 +134,7 @@ def has_spec(directory: Path, spec: Spec, *, anywhere: bool = False) -> bool:
     With `anywhere` the home may have had another path when it was stored.
     """
     try:
-        said = parsed(spec_path(directory).read_bytes())
+        said = parsed(read_regular(spec_path(directory)))
         stored, wanted = json.loads(_encoded(read_spec(directory))), json.loads(_encoded(spec))
     except (OSError, ValueError):
         return False
@@ -160,7 +160,7 @@ def read_spec(directory: Path) -> Spec:
 
 
 def _plain_spec(directory: Path) -> Any:
-    data = parsed(spec_path(directory).read_bytes())
+    data = parsed(read_regular(spec_path(directory)))
     try:
         return legacy.spec(data) if legacy.is_old_spec(data) else data
     except KeyError as error:
@@ -180,6 +180,6 @@ def read_desired(directory: Path) -> Desired:
         ValueError: it is not a desired state.
     """
     try:
-        return record(Desired, parsed(desired_path(directory).read_bytes()))
+        return record(Desired, parsed(read_regular(desired_path(directory))))
     except ValueError as error:
         raise ValueError(f'"{desired_path(directory)}" is not a desired state ({error})') from error

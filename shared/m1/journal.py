@@ -30,7 +30,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
-from m1.durable import sync
+from m1.durable import open_regular, sync
 from m1.errors import shortened
 from m1.failpoints import armed, reach
 from m1.limits import RECORD_BYTES
@@ -375,7 +375,7 @@ def read_journal(path: Path, offset: int, limit_bytes: int = 2**18) -> Iterator[
         JournalDamagedError: after the good records, at the first wrong one; or the file ends before the byte.
     """
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=open_regular) as file:
             if (size := file.seek(0, os.SEEK_END)) < offset:
                 raise JournalDamagedError(path, size, f"it ends there, and {offset} bytes of it had been read")
             file.seek(offset)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from m1.durable import open_regular
 from m1.endpoint import CHUNK_BYTES
 from m1.errors import M1Error, Reason
 from m1.jobdir import checkpoint_path
@@ -96,7 +97,7 @@ def _opened(directory: Path) -> list[tuple[str, BinaryIO]]:
     files: list[tuple[str, BinaryIO]] = []
     try:
         for path in paths:
-            files.append((path.relative_to(directory).as_posix(), open(path, "rb")))  # noqa: PERF401, SIM115
+            files.append((path.relative_to(directory).as_posix(), open(path, "rb", opener=open_regular)))  # noqa: PERF401, SIM115
         return files
     except OSError:
         for _, file in files:

@@ -16,6 +16,7 @@ from m1.settings import resolve
 
 from m1d.jobs.names import check_name
 from m1d.jobs.states import FINAL, JobState
+from m1d.processes.blocking import look_at
 from m1d.processes.environment import training_environment
 from m1d.processes.tool import Tool
 from m1d.store import Store
@@ -89,10 +90,10 @@ async def prepare(
     Raises:
         M1Error: what is wrong with the source, and with which file of it, or with the settings.
     """
-    check_source(home.data, source)
+    await look_at(source, check_source, home.data, source)
     check_name(name)
-    needs = needs_of(home, source, settings)
-    check_source(home.data, source, needs)
+    needs = await look_at(source, needs_of, home, source, settings)
+    await look_at(source, check_source, home.data, source, needs)
     arguments = ["prepare", "--data-root", str(home.data), "--source", source, *(["--name", name] if name else [])]
     arguments += ["--needs", json.dumps([asdict(need) for need in needs])]
     errors = home.cache / f"prepare-{next(_numbers)}.err"

@@ -20,7 +20,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from m1 import typed
-from m1.durable import replace_file
+from m1.durable import read_regular, replace_file
 from m1.journal import Finding, Findings
 from m1.power import power_source
 from m1.profile import Chosen, Profile, Source
@@ -127,7 +127,7 @@ class Profiles:
 
     def _read(self, path: Path) -> Tuned | None:
         try:
-            return typed.record(Tuned, typed.parsed(path.read_bytes()))
+            return typed.record(Tuned, typed.parsed(read_regular(path)))
         except FileNotFoundError:
             return None
         except OSError as error:

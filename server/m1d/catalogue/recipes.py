@@ -30,6 +30,7 @@ from m1.settings import Setting
 from m1.spec import JobKind
 
 from m1d.jobs.recipe_file import RecipeUpload, check_file
+from m1d.processes.blocking import look_at
 from m1d.processes.environment import training_environment
 from m1d.processes.tool import Tool
 
@@ -134,7 +135,7 @@ class Recipes:
         """
         check_file(file)
         given = json.dumps(settings)
-        path = data if os.path.isabs(data) and os.path.exists(data) else ""
+        path = data if os.path.isabs(data) and await look_at(data, os.path.exists, data) else ""
         key = (file.sha256, file.name, file.class_name, given, path)
         if key not in self._checked:
             async with self._checks:

@@ -6,7 +6,6 @@ call; it says {"row": {...}} for each answer, or {"error": {...}} (see m1train.c
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import signal
@@ -24,6 +23,7 @@ from m1.settings import resolve
 from m1d.catalogue.recipes import UseInfo
 from m1d.jobs.job import Checkpoint, Job
 from m1d.jobs.states import JobState
+from m1d.processes.blocking import look_at
 from m1d.processes.environment import training_environment
 from m1d.processes.tool import Tool, ToolResult
 from m1d.verbs.find import find_checkpoint, find_job
@@ -62,7 +62,7 @@ async def make_question(
         _check_use(recipe.name, recipe.uses, use, options, inputs)
     elif not NAME.fullmatch(use):
         raise _no_use(asked.spec.recipe, use, "a use has a name like predict")
-    await asyncio.to_thread(_check_inputs, inputs)
+    await look_at(inputs[0] if inputs else "", _check_inputs, inputs)
     return Question(asked, answering, use, options, inputs)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib.util
 import os
 import sys
@@ -24,6 +23,7 @@ from m1d.catalogue.recipes import RecipeInfo, Recipes
 from m1d.jobs.names import check_name
 from m1d.jobs.parent import Parent, read_parent
 from m1d.jobs.recipe_file import RecipeUpload
+from m1d.processes.blocking import look_at
 from m1d.verbs.find import find_checkpoint
 from m1d.verbs.parts import Parts
 from m1d.verbs.submit.program import check_program, program_spec
@@ -176,7 +176,7 @@ async def _find_parent(parts: Parts, reference: str) -> Parent | None:
             way_out = f"m1ctl retry {job.name} goes on from it"
             raise _refused("spec.from_checkpoint", reference, message, way_out)
         source = checkpoint_path(parts.home.job(job.id), checkpoint.step)
-    return await asyncio.to_thread(read_parent, source)
+    return await look_at(str(source), read_parent, source)
 
 
 async def _find_recipe(recipes: Recipes, request: Request, settings: Mapping[str, object], data: str) -> RecipeInfo:
@@ -230,8 +230,8 @@ async def _check_data(
         raise M1Error(Reason.INVALID_ARGUMENT, message, "name some with --data", field="spec.data")
     if not recipe.reads_data:
         needs = [need.with_settings(settings) for need in recipe.needs]
-        await asyncio.to_thread(check_source, data_root, data, needs)
-    elif not (os.path.isabs(data) and os.path.exists(data)):
+        await look_at(data, check_source, data_root, data, needs)
+    elif not (os.path.isabs(data) and await look_at(data, os.path.exists, data)):
         message = f'the recipe "{recipe.name}" reads its data itself, and data="{shortened(data)}" is not there'
         raise M1Error(
             Reason.DATASET_NOT_FOUND, message, "give the path of a file or a folder", field="data", value=data

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Set
 
@@ -16,6 +15,7 @@ from m1d.jobs.job import Job
 from m1d.jobs.names import program_word
 from m1d.jobs.parent import copy_checkpoint, remove_copy
 from m1d.jobs.states import JobState
+from m1d.processes.blocking import copy_from
 from m1d.store import Store
 from m1d.verbs.parts import Parts
 from m1d.verbs.submit.choose_settings import choose_settings
@@ -39,7 +39,7 @@ async def submit(parts: Parts, request: Request, *, validate_only: bool = False)
         return job
     if plan.parent is None:
         return store(parts, plan)
-    copy = await asyncio.to_thread(copy_checkpoint, parts.home, plan.parent)
+    copy = await copy_from(str(plan.parent.source), copy_checkpoint, parts.home, plan.parent)
     try:
         job = store(parts, plan, copy)
     except BaseException:
