@@ -15,7 +15,7 @@ from google.rpc import error_details_pb2, status_pb2  # noqa: F401
 from grpc import aio
 from m1.errors import M1Error, Reason, to_status
 
-from m1d.store import StoreDamagedError
+from m1d.store import StoreDamagedError, StoreReplacedError
 from m1d.store.damage import way_out
 
 _log = logging.getLogger(__name__)
@@ -106,6 +106,12 @@ def _unexpected(method: str, error: Exception, database: Path) -> M1Error:
             Reason.STORE_BUSY,
             f'another program holds the database "{database}" ({error}), and nothing was changed',
             "end it, or try again",
+        )
+    if isinstance(error, StoreReplacedError):  # the log says it already
+        return M1Error(
+            Reason.STORE_REPLACED,
+            f"{error} while the daemon ran, and nothing is stored any more",
+            "put it back, or stop the daemon and start it again on what is there now",
         )
     # SQLite's own words for a text that is none have no code.
     unreadable = isinstance(error, sqlite3.OperationalError) and "decode to UTF-8" in str(error)

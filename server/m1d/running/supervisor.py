@@ -39,6 +39,7 @@ from m1d.processes.leftovers import NO_SESSION, end_leftovers
 from m1d.processes.spawn import OF_THE_MACHINE, refusal
 from m1d.running.fault import Fault, is_suspect
 from m1d.running.ingest import ingest
+from m1d.running.left_behind import LeftBehind, last_attempt
 from m1d.running.settle import Ending, settle
 from m1d.store import Store, Transaction
 
@@ -166,8 +167,11 @@ class Supervisor:
 
     def _turn(self) -> bool:
         """Take the next step; whether there may be another one soon."""
+        waits = self._left_behind.see_off()
         job = self.active()
         if job is None:
+            if waits:
+                return True
             following = self._store.next_in_turn() if self._may_start else None
             if following is None:
                 return False
@@ -199,6 +203,7 @@ class Supervisor:
     def _recover(self) -> None:
         """Put right what an earlier daemon left: tell an adopted process the wish again, unpark what was parked."""
         job = self.active()
+        self._left_behind = LeftBehind(self._home, {job.id} if job else (), self._monotonic)
         if job:
             if training.is_training(self._home.job(job.id)):
                 reach("before.adopt")
@@ -220,14 +225,15 @@ class Supervisor:
                     change_state(tx, back, JobState.QUEUED, "the daemon is back", self._clock())
 
     def _start(self, job: Job) -> None:
-        before = job.attempt
-        attempt = Attempt(number=before.number + 1, begun_at_step=before.begun_at_step)
+        before, directory = job.attempt, self._home.job(job.id)
+        # In a database that was put back there are fewer than there have been.
+        number = max(before.number, last_attempt(directory)) + 1
+        attempt = Attempt(number=number, begun_at_step=before.begun_at_step)
         with self._store.transaction() as tx:
             job = change_state(tx, replace(job, attempt=attempt), JobState.STARTING, "its turn", self._clock())
         self._kill_at = None
         self._started_here = job.number
         self._oom_kills = oom_kills()
-        directory = self._home.job(job.id)
         try:
             self._prepare_directory(directory, job)
             environment = training_environment(self._environment, job.spec.profile.threads)

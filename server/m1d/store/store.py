@@ -5,11 +5,12 @@ when it is committed (WAL with synchronous=FULL: on the medium) the events are h
 anybody was told is stored, and what is stored is told, once.
 
 The one thread serves everybody, so it waits no longer than BUSY_S for another program that holds the database. A
-database that is known to be damaged is not changed any more; what can still be read is read.
+database that is known to be damaged, or not at its path any more, is not changed; what can still be read is read.
 """
 
 from __future__ import annotations
 
+import ctypes
 import sqlite3
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -33,6 +34,7 @@ from m1d.store.codec import (
     result_from_body,
     result_to_body,
 )
+from m1d.store.identity import Identity, StoreReplacedError
 from m1d.store.metrics import Bucket, close_bucket, put_points, read_series
 from m1d.store.migrations import check_version, migrate
 
@@ -72,11 +74,19 @@ class Store:
         # The last revision that 0.1.0 stored.
         self._old_upto = int(old[0]) if old else 0
         self.on_commit: Callable[[Sequence[event_pb2.Event]], None] = lambda _events: None
+        self._identity = Identity(path, self._db)
         self._db.execute(f"PRAGMA busy_timeout = {round(BUSY_S * 1000)}")
 
     def close(self) -> None:
-        """Close the database."""
+        """Close the database; one that is not at its path any more is left to the end of the process."""
+        try:
+            self._identity.check()
+        except StoreReplacedError:
+            # SQLite would remove, by its path, the log of whatever lies there now.
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._db))
+            return
         self._db.close()
+        self._identity.close()
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
@@ -84,6 +94,7 @@ class Store:
 
         Raises:
             StoreDamagedError: the database is known to be damaged.
+            StoreReplacedError: its file was deleted or replaced; what was changed is not there any more.
             sqlite3.Error: another program holds it, or the disk refuses; nothing was changed.
         """
         self._begin()
@@ -101,6 +112,7 @@ class Store:
         # Without events, too: who waits for something stored looks again.
         self.on_commit(tx.events)
         reach("after.publish")
+        self._identity.check()  # what went into a file that nobody will open again is not stored
 
     def _begin(self) -> None:
         self._refuse_damage()
@@ -109,6 +121,7 @@ class Store:
     def _refuse_damage(self) -> None:
         if self.damage:
             raise StoreDamagedError(self.damage)
+        self._identity.check()
 
     # Jobs
 
