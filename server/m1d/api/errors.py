@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import inspect
 import logging
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -35,15 +37,20 @@ class ErrorInterceptor(aio.ServerInterceptor):
         """Wrap the method that was called."""
         handler = await continuation(handler_call_details)
         method = handler_call_details.method
-        if handler is None or not method.startswith("/m1.v1."):
+        if handler is None:
             return handler
         parse, serialize = handler.request_deserializer, handler.response_serializer
-        # The request is parsed inside, so that a malformed one is an error like any other.
-        if handler.unary_unary:
-            call = _unary(handler.unary_unary, parse, method, self._database)
-            return grpc.unary_unary_rpc_method_handler(call, None, serialize)
-        stream = _stream(handler.unary_stream, parse, method, self._database)
-        return grpc.unary_stream_rpc_method_handler(stream, None, serialize)
+        # The request is parsed inside, so that a malformed one is an error like any other: health and reflection, too.
+        if handler.unary_unary or not inspect.isasyncgenfunction(handler.unary_stream or handler.stream_stream):
+            # One that answers by its context, as the health service's Watch, gives nothing.
+            call = _unary(handler.unary_unary or handler.unary_stream, parse, method, self._database)
+            make = grpc.unary_unary_rpc_method_handler
+            return (make if handler.unary_unary else grpc.unary_stream_rpc_method_handler)(call, None, serialize)
+        if handler.unary_stream:
+            stream = _stream(handler.unary_stream, parse, method, self._database)
+            return grpc.unary_stream_rpc_method_handler(stream, None, serialize)
+        stream = _stream(handler.stream_stream, partial(_each, parse), method, self._database)
+        return grpc.stream_stream_rpc_method_handler(stream, None, serialize)
 
 
 def _unary(
@@ -65,7 +72,7 @@ def _unary(
 def _stream(
     behaviour: Callable[[Any, Any], AsyncIterator[Any]], parse: Callable[[bytes], Any], method: str, database: Path
 ) -> Any:
-    async def call(raw: bytes, context: aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+    async def call(raw: Any, context: aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
         try:
             async for response in behaviour(_parsed(parse, raw, method), context):
                 yield response
@@ -76,6 +83,8 @@ def _stream(
         except Exception as error:  # noqa: BLE001 - the call fails, the daemon does not
             if context.done():  # the caller has gone; what it did not wait for cannot be written
                 return
+            if isinstance(error, message.DecodeError):  # of a stream's later request
+                await _abort(context, _malformed(method, error))
             await _abort(context, _unexpected(method, error, database))
 
     return call
@@ -85,14 +94,22 @@ def _parsed(parse: Callable[[bytes], Any], raw: bytes, method: str) -> Any:
     try:
         return parse(raw)
     except message.DecodeError as error:
-        raise M1Error(
-            Reason.INVALID_ARGUMENT,
-            f"the request of {method} is not a message that it takes ({error})",
-            "make it with the stubs of proto/m1/v1",
-        ) from error
+        raise _malformed(method, error) from error
+
+
+def _malformed(method: str, error: message.DecodeError) -> M1Error:
+    said = f"the request of {method} is not a message that it takes ({error})"
+    return M1Error(Reason.INVALID_ARGUMENT, said, "make it with the stubs of its service")
+
+
+async def _each(parse: Callable[[bytes], Any], requests: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+    async for raw in requests:
+        yield parse(raw)
 
 
 def _unexpected(method: str, error: Exception, database: Path) -> M1Error:
+    if isinstance(error, NotImplementedError):  # what a library's service leaves out
+        return M1Error(Reason.UNSUPPORTED, f"{method} is not offered", "reflection lists what is")
     full = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
     code = (
         error.sqlite_errorcode & 0xFF if isinstance(error, sqlite3.Error) and hasattr(error, "sqlite_errorcode") else 0
