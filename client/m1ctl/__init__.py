@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from m1.v1.job_pb2 import Profile
 
     from m1ctl.sdk.client import Client, ResultFile, connect, recipe_file
-    from m1ctl.sdk.states import ACTIVE, CANCELLED, FAILED, FINAL, SUCCEEDED, state_from_word, state_word
+    from m1ctl.sdk.states import ACTIVE, CANCELLED, FAILED, FINAL, SUCCEEDED, JobState, state_from_word, state_word
 
 __all__ = [
     "ACTIVE",
@@ -24,6 +24,7 @@ __all__ = [
     "SUCCEEDED",
     "Client",
     "ExitCode",
+    "JobState",
     "M1Error",
     "Profile",
     "Reason",

@@ -8,11 +8,12 @@ import errno
 import itertools
 import os
 import re
+import select
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from m1.errors import M1Error, Reason
 
@@ -25,6 +26,9 @@ _TURNING = r"\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
 _CONTROL = re.compile(rf"[\x00-\x1f\x7f-\x9f{_TURNING}]")
 _CONTROL_IN_TEXT = re.compile(rf"[\x00-\x08\x0b-\x1f\x7f-\x9f{_TURNING}]")
 _CONTROL_IN_A_LINE = re.compile(rf"[\x00-\x09\x0b-\x1f\x7f-\x9f{_TURNING}]")
+
+# Beyond it a float is not one whole number.
+_LARGEST_WHOLE = 2.0**53
 
 
 class Format(enum.StrEnum):
@@ -108,6 +112,21 @@ class ByteStream:
             sys.stdout.buffer.flush()
 
 
+def check_reader() -> None:
+    """Notice that whoever read stdout has gone, while there is nothing to write.
+
+    Raises:
+        BrokenPipeError: they have seen enough.
+    """
+    poll = select.poll()
+    try:
+        poll.register(sys.stdout.fileno(), 0)
+    except (OSError, ValueError):  # it is no file
+        return
+    if any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0)):
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
 def give_up_output() -> None:
     """Drop what is still buffered for stdout, so that it does not fail once more at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -138,12 +157,44 @@ def put_json_line(message: Message) -> None:
 
 
 def to_json(message: Message, indent: int | None) -> str:
-    """Proto3 JSON with the original field names, and with the fields that have their default value."""
-    from google.protobuf.json_format import MessageToJson
+    """Proto3 JSON with the original field names, and with the fields that have their default value.
 
-    return MessageToJson(
-        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True, indent=indent
-    )
+    A setting that is a whole number is written as one, 64 and not 64.0: JSON knows one kind of number, as the contract
+    does for settings.
+    """
+    from google.protobuf.json_format import MessageToDict
+
+    document = MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+    _write_whole_numbers(message, document)
+    return json.dumps(document, indent=indent)
+
+
+_FREE_FORM = {"google.protobuf.Struct", "google.protobuf.Value", "google.protobuf.ListValue"}
+
+
+def _write_whole_numbers(message: Message, document: dict[str, Any]) -> None:
+    """Make what is free-form in a message's JSON (its Structs) as it was meant."""
+    for field, value in message.ListFields():
+        kind = field.message_type
+        if kind is None:
+            continue
+        if kind.full_name in _FREE_FORM:
+            document[field.name] = _whole(document[field.name])
+        elif kind.GetOptions().map_entry or kind.full_name.startswith("google."):
+            continue
+        elif isinstance(document[field.name], list):
+            for part, its_document in zip(value, document[field.name], strict=True):
+                _write_whole_numbers(part, its_document)
+        else:
+            _write_whole_numbers(value, document[field.name])
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, float) and value.is_integer() and abs(value) < _LARGEST_WHOLE:
+        return int(value)
+    if isinstance(value, dict):
+        return {name: _whole(inner) for name, inner in value.items()}
+    return [_whole(inner) for inner in value] if isinstance(value, list) else value
 
 
 def one_line(text: str) -> str:

@@ -218,9 +218,32 @@ def test_a_watch_of_a_job_that_has_ended_prints_its_last_state_change_as_json(he
     done = held_daemon.m1ctl("watch", "holder", "-o", "json")
     assert done.returncode == ExitCode.ERROR
     (line,) = done.stdout.splitlines()
-    (event,) = json_format.Parse(line, event_pb2.WatchResponse()).events
+    response = json_format.Parse(line, event_pb2.WatchResponse())
+    (event,) = response.events
+    assert response.job.state == job_pb2.JOB_STATE_CANCELLED
+    assert json.loads(done.stderr)["error"]["reason"] == "JOB_CANCELLED"
     assert event.state_changed.to == job_pb2.JOB_STATE_CANCELLED
     assert event.state_changed.job.id == "j1"
+
+
+def test_a_watch_as_json_begins_with_the_job_and_has_stats_only_when_they_are_wanted(
+    held_daemon: RunningDaemon,
+) -> None:
+    for options, has_stats in ((("--stats",), True), ((), False)):
+        watch = held_daemon.begin_m1ctl("watch", "holder", "-o", "json", *options)
+        assert watch.stdout is not None
+        lines = [json_format.Parse(next(watch.stdout), event_pb2.WatchResponse())]
+        assert (lines[0].job.name, lines[0].job.state) == ("holder", job_pb2.JOB_STATE_HELD)
+        if has_stats:
+            lines.append(json_format.Parse(next(watch.stdout), event_pb2.WatchResponse()))
+        else:
+            held_daemon.client.cancel("holder")
+            lines += [json_format.Parse(line, event_pb2.WatchResponse()) for line in watch.stdout]
+            assert lines[-1].events[-1].state_changed.to == job_pb2.JOB_STATE_CANCELLED
+            assert all(line.events for line in lines[1:])
+        assert any(line.HasField("stats") for line in lines) == has_stats
+        watch.kill()
+        watch.communicate()
 
 
 def test_a_metric_without_a_job_is_one_of_the_job_that_runs(held_daemon: RunningDaemon) -> None:

@@ -6,9 +6,9 @@ import pytest
 from google.protobuf import json_format
 from google.protobuf.timestamp_pb2 import Timestamp
 from m1.errors import ExitCode, M1Error
-from m1.v1 import dataset_pb2, job_pb2, metric_pb2, recipe_pb2
+from m1.v1 import dataset_pb2, job_pb2, metric_pb2, recipe_pb2, result_pb2
 from m1ctl.output import one_line, put, put_json, table, to_json, visible
-from m1ctl.sdk.states import state_from_word, state_word
+from m1ctl.sdk.states import SUCCEEDED, state_from_word, state_word
 from m1ctl.views.metrics import Metrics
 from m1ctl.views.pages import (
     dataset_page,
@@ -244,3 +244,28 @@ def test_a_program_is_listed_by_its_command_and_its_loss_and_says_whether_it_can
     assert "no, only hold" in page
     job.can_yield = True
     assert "its own affair" in job_page(job, now=0.0)
+
+
+def test_a_whole_setting_is_a_whole_number_in_json_wherever_it_stands() -> None:
+    job = job_pb2.Job(latest_metrics={"val/accuracy": 1.0})
+    job.spec.settings.update({"epochs": 3, "lr": 0.001, "seed": 2**53, "init": "5.0", "flag": True})
+    document = json.loads(to_json(job_pb2.ListJobsResponse(jobs=[job]), indent=None))["jobs"][0]
+    settings = document["spec"]["settings"]
+    assert {name: type(value) for name, value in settings.items()} == {
+        "epochs": int, "lr": float, "seed": float, "init": str, "flag": bool
+    }  # fmt: skip
+    assert type(document["latest_metrics"]["val/accuracy"]) is float
+    recipe = recipe_pb2.Recipe(settings=[recipe_pb2.Setting(default={"number_value": 64})])  # type: ignore[arg-type]
+    assert '"default": 64,' in to_json(recipe, indent=2)
+    row = result_pb2.UseModelResponse()
+    row.row.update({"top": [{"n": 7}, 0.5]})
+    assert json.loads(to_json(row, indent=None))["row"] == {"top": [{"n": 7}, 0.5]}
+    assert '"n": 7}' in to_json(row, indent=None)
+
+
+def test_a_state_prints_as_its_word_and_is_still_the_contract_s_number() -> None:
+    from m1ctl import JobState
+
+    state = JobState(job_pb2.Job(state=job_pb2.JOB_STATE_SUCCEEDED).state)
+    assert (str(state), f"{state:>10}", state == SUCCEEDED) == ("succeeded", " succeeded", True)
+    assert [str(s) for s in JobState] == [state_word(n) for n in job_pb2.JobState.values() if n]

@@ -345,6 +345,8 @@ def test_json_lines_are_one_object_each(capsys: pytest.CaptureFixture[str]) -> N
     watched = Watched(a_job())
     response = told(measured(1, 1), measured(2, 2))
     JsonLines().show(watched, response, watched.take(response))
+    for silent in (event_pb2.WatchResponse(cursor=7), event_pb2.WatchResponse(store_id="x")):
+        JsonLines().show(watched, silent, watched.take(silent))
     (line,) = capsys.readouterr().out.splitlines()
     parsed = json.loads(line)
     assert [event["metrics_recorded"]["step"] for event in parsed["events"]] == [1, 2]

@@ -77,9 +77,10 @@ def logs(
     ] = None,
     output: Output = Format.text,
 ) -> None:
-    """Print the training process's output, of which the newest 8 MiB at least are kept.
+    """Print the training process's output.
 
-    With -o json, prints an object with the text and the offset to continue from; with -f, one for each piece.
+    Of it the newest 8 MiB at least are kept. With -o json, prints an object with the text and the offset to continue
+    from; with -f, one for each piece.
     """
     from m1ctl.sdk.times import moment
 

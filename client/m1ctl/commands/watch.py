@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from m1ctl.commands.options import OptionalJob, Output
@@ -9,15 +11,21 @@ from m1ctl.output import Format
 from m1ctl.session import reference, session_of
 
 
-def watch(context: typer.Context, job: OptionalJob = None, output: Output = Format.text) -> None:
+def watch(
+    context: typer.Context,
+    job: OptionalJob = None,
+    stats: Annotated[bool, typer.Option("--stats", help="With -o json: system stats, too.")] = False,
+    output: Output = Format.text,
+) -> None:
     """Follow a job until it ends; Ctrl-C detaches.
 
     Shows state changes, metrics, checkpoints, results and system stats. Exits with 0 if the job succeeded, 8 if it
-    failed, 1 if it was cancelled. For a job that has already ended, -o json prints one object: its last state change,
-    or no events if that is no longer stored.
+    failed, 1 if it was cancelled. With -o json, prints an object a line; the first one has the job as it stands. For a
+    job that has already ended that is all, with its last state change if it is still stored.
     """
-    from m1ctl.views.follow import follow_to_the_end
+    from m1ctl.views.follow import choose_view, follow_to_the_end
 
     with session_of(context).connect() as client:
-        code = follow_to_the_end(client, client.get(reference(job)), output)
+        watched = client.get(reference(job))
+        code = follow_to_the_end(client, watched, output, choose_view(output, watched, stats=stats))
     raise typer.Exit(code)

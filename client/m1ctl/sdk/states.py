@@ -2,9 +2,31 @@
 
 from __future__ import annotations
 
+import enum
 from typing import cast
 
 from m1.v1 import job_pb2
+
+
+class JobState(enum.IntEnum):
+    """A job's state by its word: `JobState(job.state)` prints "succeeded", and equals `job.state`."""
+
+    QUEUED = job_pb2.JOB_STATE_QUEUED
+    STARTING = job_pb2.JOB_STATE_STARTING
+    RUNNING = job_pb2.JOB_STATE_RUNNING
+    HELD = job_pb2.JOB_STATE_HELD
+    YIELDING = job_pb2.JOB_STATE_YIELDING
+    PAUSED = job_pb2.JOB_STATE_PAUSED
+    SUCCEEDED = job_pb2.JOB_STATE_SUCCEEDED
+    FAILED = job_pb2.JOB_STATE_FAILED
+    CANCELLED = job_pb2.JOB_STATE_CANCELLED
+
+    def __str__(self) -> str:
+        return self.name.lower()
+
+    def __format__(self, spec: str) -> str:
+        return format(str(self), spec)
+
 
 SUCCEEDED = job_pb2.JOB_STATE_SUCCEEDED
 FAILED = job_pb2.JOB_STATE_FAILED

@@ -10,7 +10,7 @@ from typing import Protocol, Self
 from m1.errors import ExitCode, M1Error, Reason
 from m1.v1 import event_pb2, job_pb2
 
-from m1ctl.output import Format, one_line, put, put_json_line, tell, tell_error
+from m1ctl.output import Format, check_reader, one_line, put, put_json_line, tell, tell_error
 from m1ctl.sdk.client import Client
 from m1ctl.sdk.states import FAILED, SUCCEEDED, job_title, measures
 from m1ctl.views.metrics import LOSS_OF_A_STEP
@@ -46,10 +46,13 @@ class View(Protocol):
 
 
 class JsonLines:
-    """One WatchResponse a line."""
+    """One WatchResponse a line, with the job in the first one; none that says nothing."""
 
     stats_interval_s = _STATS_INTERVAL_S
     draws_history = False
+
+    def __init__(self, *, stats: bool = False) -> None:
+        self._stats = stats
 
     def __enter__(self) -> Self:
         return self
@@ -61,8 +64,13 @@ class JsonLines:
         """Nothing: what a program reads are responses."""
 
     def show(self, _watched: Watched, response: event_pb2.WatchResponse, _lines: Iterable[Line]) -> None:
-        """Print the response as it came."""
-        put_json_line(response)
+        """Print the response as it came, if it brought more than a cursor and stats that nobody wants."""
+        if not self._stats:
+            response.ClearField("stats")
+        if response.events or any(map(response.HasField, ("job", "stats", "lost"))):
+            put_json_line(response)
+        else:
+            check_reader()  # of a quiet job nothing is written that could fail
 
 
 class PlainLines:
@@ -89,10 +97,10 @@ class PlainLines:
             put(one_line(watched.stats_line()))
 
 
-def choose_view(output: Format, job: job_pb2.Job) -> View:
-    """JSON, the live monitor or the progress of a measurement on a terminal, or plain lines."""
+def choose_view(output: Format, job: job_pb2.Job, *, stats: bool = False) -> View:
+    """JSON (with system stats, if wanted), the live monitor or the progress of a measurement, or plain lines."""
     if output is Format.json:
-        return JsonLines()
+        return JsonLines(stats=stats)
     if sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
         if measures(job):
             from m1ctl.views.measurement import MeasuringView
@@ -141,7 +149,7 @@ def last_state_change(client: Client, job: job_pb2.Job) -> event_pb2.WatchRespon
 
     Without events when the store keeps that change no longer: nothing is made up.
     """
-    last = event_pb2.WatchResponse()
+    last = event_pb2.WatchResponse(job=job)
     # The stats bring a cursor even where no event passes the filter.
     kinds = (event_pb2.EVENT_KIND_STATE, event_pb2.EVENT_KIND_STATS)
     for response in client.watch(job.id, from_revision=1, kinds=kinds, stats_interval_s=_SOON_S):
@@ -188,5 +196,6 @@ def end_of(job: job_pb2.Job, output: Format = Format.text) -> ExitCode:
         tell_error(error, output)
         return error.exit_code
     how = "starts it over" if measures(job) else "continues from its newest checkpoint"
-    tell_error(f"job {job_title(job)} was cancelled: m1ctl retry {job.id} {how}")
-    return ExitCode.ERROR
+    error = M1Error(Reason.JOB_CANCELLED, f"job {job_title(job)} was cancelled", f"m1ctl retry {job.id} {how}")
+    tell_error(error, output)
+    return error.exit_code

@@ -10,7 +10,7 @@ from m1.errors import M1Error, Reason
 from m1.v1 import event_pb2, event_pb2_grpc
 
 from m1d.events.follow import first_cursor, follow
-from m1d.events.translate import STORED_KINDS, stats_to_proto
+from m1d.events.translate import STORED_KINDS, job_to_proto, stats_to_proto
 from m1d.machine.live import LiveStats
 from m1d.verbs.find import find_job
 from m1d.verbs.parts import Parts
@@ -44,10 +44,12 @@ class EventService(event_pb2_grpc.EventServiceServicer):
         interval_s = _stats_interval_s(request) if event_pb2.EVENT_KIND_STATS in asked else None
         from_revision = request.from_revision if request.HasField("from_revision") else None
         cursor = first_cursor(self._store, from_revision, request.store_id)
-        job = find_job(self._parts, request.job).number if request.job else None
+        watched = find_job(self._parts, request.job) if request.job else None
+        job = watched.number if watched else None
         stored = asked & frozenset(STORED_KINDS)
         # At once: the caller learns that it is heard, and where the stream begins.
-        yield event_pb2.WatchResponse(cursor=cursor, store_id=self._store.store_id)
+        stands = job_to_proto(watched, self._store.revision) if watched else None
+        yield event_pb2.WatchResponse(cursor=cursor, store_id=self._store.store_id, job=stands)
         due = time.monotonic()
         accepted = time.monotonic()
         async for batch in follow(

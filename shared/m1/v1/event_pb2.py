@@ -29,7 +29,7 @@ from m1.v1 import result_pb2 as m1_dot_v1_dot_result__pb2
 from m1.v1 import system_pb2 as m1_dot_v1_dot_system__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x11m1/v1/event.proto\x12\x05m1.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16m1/v1/checkpoint.proto\x1a\x0fm1/v1/job.proto\x1a\x12m1/v1/result.proto\x1a\x12m1/v1/system.proto\"\x96\x01\n\x0cWatchRequest\x12\x1a\n\rfrom_revision\x18\x01 \x01(\x04H\x00\x88\x01\x01\x12\x10\n\x08store_id\x18\x02 \x01(\t\x12\x0b\n\x03job\x18\x03 \x01(\t\x12\x1f\n\x05kinds\x18\x04 \x03(\x0e\x32\x10.m1.v1.EventKind\x12\x18\n\x10stats_interval_s\x18\x05 \x01(\x01\x42\x10\n\x0e_from_revision\"\x92\x01\n\rWatchResponse\x12\x1c\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x0c.m1.v1.Event\x12!\n\x05stats\x18\x02 \x01(\x0b\x32\x12.m1.v1.SystemStats\x12\x1e\n\x04lost\x18\x03 \x01(\x0b\x32\x10.m1.v1.LostRange\x12\x0e\n\x06\x63ursor\x18\x04 \x01(\x04\x12\x10\n\x08store_id\x18\x05 \x01(\t\":\n\tLostRange\x12\x16\n\x0e\x66irst_revision\x18\x01 \x01(\x04\x12\x15\n\rlast_revision\x18\x02 \x01(\x04\"\xea\x03\n\x05\x45vent\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06job_id\x18\x03 \x01(\t\x12,\n\rstate_changed\x18\x04 \x01(\x0b\x32\x13.m1.v1.StateChangedH\x00\x12\x32\n\x10progress_changed\x18\x05 \x01(\x0b\x32\x16.m1.v1.ProgressChangedH\x00\x12\x32\n\x10metrics_recorded\x18\x06 \x01(\x0b\x32\x16.m1.v1.MetricsRecordedH\x00\x12\x36\n\x12\x63heckpoint_created\x18\x07 \x01(\x0b\x32\x18.m1.v1.CheckpointCreatedH\x00\x12\x36\n\x12\x63heckpoint_deleted\x18\x08 \x01(\x0b\x32\x18.m1.v1.CheckpointDeletedH\x00\x12,\n\rnotice_raised\x18\t \x01(\x0b\x32\x13.m1.v1.NoticeRaisedH\x00\x12(\n\x0bjob_deleted\x18\n \x01(\x0b\x32\x11.m1.v1.JobDeletedH\x00\x12,\n\rresult_stored\x18\x0b \x01(\x0b\x32\x13.m1.v1.ResultStoredH\x00\x42\t\n\x07payload\"s\n\x0cStateChanged\x12\x1d\n\x04\x66rom\x18\x01 \x01(\x0e\x32\x0f.m1.v1.JobState\x12\x1b\n\x02to\x18\x02 \x01(\x0e\x32\x0f.m1.v1.JobState\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x17\n\x03job\x18\x04 \x01(\x0b\x32\n.m1.v1.Job\"4\n\x0fProgressChanged\x12!\n\x08progress\x18\x01 \x01(\x0b\x32\x0f.m1.v1.Progress\"\xa2\x01\n\x0fMetricsRecorded\x12\x0c\n\x04step\x18\x01 \x01(\r\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12\x32\n\x06values\x18\x03 \x03(\x0b\x32\".m1.v1.MetricsRecorded.ValuesEntry\x12\x0f\n\x07of_step\x18\x04 \x01(\x08\x1a-\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\":\n\x11\x43heckpointCreated\x12%\n\ncheckpoint\x18\x01 \x01(\x0b\x32\x11.m1.v1.Checkpoint\":\n\x11\x43heckpointDeleted\x12\x15\n\rcheckpoint_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"B\n\x0cNoticeRaised\x12!\n\x08severity\x18\x01 \x01(\x0e\x32\x0f.m1.v1.Severity\x12\x0f\n\x07message\x18\x02 \x01(\t\"\x0c\n\nJobDeleted\"-\n\x0cResultStored\x12\x1d\n\x06result\x18\x01 \x01(\x0b\x32\r.m1.v1.Result*\xcd\x01\n\tEventKind\x12\x1a\n\x16\x45VENT_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10\x45VENT_KIND_STATE\x10\x01\x12\x17\n\x13\x45VENT_KIND_PROGRESS\x10\x02\x12\x16\n\x12\x45VENT_KIND_METRICS\x10\x03\x12\x19\n\x15\x45VENT_KIND_CHECKPOINT\x10\x04\x12\x15\n\x11\x45VENT_KIND_NOTICE\x10\x05\x12\x14\n\x10\x45VENT_KIND_STATS\x10\x06\x12\x15\n\x11\x45VENT_KIND_RESULT\x10\x07*a\n\x08Severity\x12\x18\n\x14SEVERITY_UNSPECIFIED\x10\x00\x12\x11\n\rSEVERITY_INFO\x10\x01\x12\x14\n\x10SEVERITY_WARNING\x10\x02\x12\x12\n\x0eSEVERITY_ERROR\x10\x03\x32\x44\n\x0c\x45ventService\x12\x34\n\x05Watch\x12\x13.m1.v1.WatchRequest\x1a\x14.m1.v1.WatchResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x11m1/v1/event.proto\x12\x05m1.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16m1/v1/checkpoint.proto\x1a\x0fm1/v1/job.proto\x1a\x12m1/v1/result.proto\x1a\x12m1/v1/system.proto\"\x96\x01\n\x0cWatchRequest\x12\x1a\n\rfrom_revision\x18\x01 \x01(\x04H\x00\x88\x01\x01\x12\x10\n\x08store_id\x18\x02 \x01(\t\x12\x0b\n\x03job\x18\x03 \x01(\t\x12\x1f\n\x05kinds\x18\x04 \x03(\x0e\x32\x10.m1.v1.EventKind\x12\x18\n\x10stats_interval_s\x18\x05 \x01(\x01\x42\x10\n\x0e_from_revision\"\xab\x01\n\rWatchResponse\x12\x1c\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x0c.m1.v1.Event\x12!\n\x05stats\x18\x02 \x01(\x0b\x32\x12.m1.v1.SystemStats\x12\x1e\n\x04lost\x18\x03 \x01(\x0b\x32\x10.m1.v1.LostRange\x12\x0e\n\x06\x63ursor\x18\x04 \x01(\x04\x12\x10\n\x08store_id\x18\x05 \x01(\t\x12\x17\n\x03job\x18\x06 \x01(\x0b\x32\n.m1.v1.Job\":\n\tLostRange\x12\x16\n\x0e\x66irst_revision\x18\x01 \x01(\x04\x12\x15\n\rlast_revision\x18\x02 \x01(\x04\"\xea\x03\n\x05\x45vent\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06job_id\x18\x03 \x01(\t\x12,\n\rstate_changed\x18\x04 \x01(\x0b\x32\x13.m1.v1.StateChangedH\x00\x12\x32\n\x10progress_changed\x18\x05 \x01(\x0b\x32\x16.m1.v1.ProgressChangedH\x00\x12\x32\n\x10metrics_recorded\x18\x06 \x01(\x0b\x32\x16.m1.v1.MetricsRecordedH\x00\x12\x36\n\x12\x63heckpoint_created\x18\x07 \x01(\x0b\x32\x18.m1.v1.CheckpointCreatedH\x00\x12\x36\n\x12\x63heckpoint_deleted\x18\x08 \x01(\x0b\x32\x18.m1.v1.CheckpointDeletedH\x00\x12,\n\rnotice_raised\x18\t \x01(\x0b\x32\x13.m1.v1.NoticeRaisedH\x00\x12(\n\x0bjob_deleted\x18\n \x01(\x0b\x32\x11.m1.v1.JobDeletedH\x00\x12,\n\rresult_stored\x18\x0b \x01(\x0b\x32\x13.m1.v1.ResultStoredH\x00\x42\t\n\x07payload\"s\n\x0cStateChanged\x12\x1d\n\x04\x66rom\x18\x01 \x01(\x0e\x32\x0f.m1.v1.JobState\x12\x1b\n\x02to\x18\x02 \x01(\x0e\x32\x0f.m1.v1.JobState\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x17\n\x03job\x18\x04 \x01(\x0b\x32\n.m1.v1.Job\"4\n\x0fProgressChanged\x12!\n\x08progress\x18\x01 \x01(\x0b\x32\x0f.m1.v1.Progress\"\xa2\x01\n\x0fMetricsRecorded\x12\x0c\n\x04step\x18\x01 \x01(\r\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12\x32\n\x06values\x18\x03 \x03(\x0b\x32\".m1.v1.MetricsRecorded.ValuesEntry\x12\x0f\n\x07of_step\x18\x04 \x01(\x08\x1a-\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\":\n\x11\x43heckpointCreated\x12%\n\ncheckpoint\x18\x01 \x01(\x0b\x32\x11.m1.v1.Checkpoint\":\n\x11\x43heckpointDeleted\x12\x15\n\rcheckpoint_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"B\n\x0cNoticeRaised\x12!\n\x08severity\x18\x01 \x01(\x0e\x32\x0f.m1.v1.Severity\x12\x0f\n\x07message\x18\x02 \x01(\t\"\x0c\n\nJobDeleted\"-\n\x0cResultStored\x12\x1d\n\x06result\x18\x01 \x01(\x0b\x32\r.m1.v1.Result*\xcd\x01\n\tEventKind\x12\x1a\n\x16\x45VENT_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10\x45VENT_KIND_STATE\x10\x01\x12\x17\n\x13\x45VENT_KIND_PROGRESS\x10\x02\x12\x16\n\x12\x45VENT_KIND_METRICS\x10\x03\x12\x19\n\x15\x45VENT_KIND_CHECKPOINT\x10\x04\x12\x15\n\x11\x45VENT_KIND_NOTICE\x10\x05\x12\x14\n\x10\x45VENT_KIND_STATS\x10\x06\x12\x15\n\x11\x45VENT_KIND_RESULT\x10\x07*a\n\x08Severity\x12\x18\n\x14SEVERITY_UNSPECIFIED\x10\x00\x12\x11\n\rSEVERITY_INFO\x10\x01\x12\x14\n\x10SEVERITY_WARNING\x10\x02\x12\x12\n\x0eSEVERITY_ERROR\x10\x03\x32\x44\n\x0c\x45ventService\x12\x34\n\x05Watch\x12\x13.m1.v1.WatchRequest\x1a\x14.m1.v1.WatchResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,36 +38,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_METRICSRECORDED_VALUESENTRY']._loaded_options = None
   _globals['_METRICSRECORDED_VALUESENTRY']._serialized_options = b'8\001'
-  _globals['_EVENTKIND']._serialized_start=1583
-  _globals['_EVENTKIND']._serialized_end=1788
-  _globals['_SEVERITY']._serialized_start=1790
-  _globals['_SEVERITY']._serialized_end=1887
+  _globals['_EVENTKIND']._serialized_start=1608
+  _globals['_EVENTKIND']._serialized_end=1813
+  _globals['_SEVERITY']._serialized_start=1815
+  _globals['_SEVERITY']._serialized_end=1912
   _globals['_WATCHREQUEST']._serialized_start=143
   _globals['_WATCHREQUEST']._serialized_end=293
   _globals['_WATCHRESPONSE']._serialized_start=296
-  _globals['_WATCHRESPONSE']._serialized_end=442
-  _globals['_LOSTRANGE']._serialized_start=444
-  _globals['_LOSTRANGE']._serialized_end=502
-  _globals['_EVENT']._serialized_start=505
-  _globals['_EVENT']._serialized_end=995
-  _globals['_STATECHANGED']._serialized_start=997
-  _globals['_STATECHANGED']._serialized_end=1112
-  _globals['_PROGRESSCHANGED']._serialized_start=1114
-  _globals['_PROGRESSCHANGED']._serialized_end=1166
-  _globals['_METRICSRECORDED']._serialized_start=1169
-  _globals['_METRICSRECORDED']._serialized_end=1331
-  _globals['_METRICSRECORDED_VALUESENTRY']._serialized_start=1286
-  _globals['_METRICSRECORDED_VALUESENTRY']._serialized_end=1331
-  _globals['_CHECKPOINTCREATED']._serialized_start=1333
-  _globals['_CHECKPOINTCREATED']._serialized_end=1391
-  _globals['_CHECKPOINTDELETED']._serialized_start=1393
-  _globals['_CHECKPOINTDELETED']._serialized_end=1451
-  _globals['_NOTICERAISED']._serialized_start=1453
-  _globals['_NOTICERAISED']._serialized_end=1519
-  _globals['_JOBDELETED']._serialized_start=1521
-  _globals['_JOBDELETED']._serialized_end=1533
-  _globals['_RESULTSTORED']._serialized_start=1535
-  _globals['_RESULTSTORED']._serialized_end=1580
-  _globals['_EVENTSERVICE']._serialized_start=1889
-  _globals['_EVENTSERVICE']._serialized_end=1957
+  _globals['_WATCHRESPONSE']._serialized_end=467
+  _globals['_LOSTRANGE']._serialized_start=469
+  _globals['_LOSTRANGE']._serialized_end=527
+  _globals['_EVENT']._serialized_start=530
+  _globals['_EVENT']._serialized_end=1020
+  _globals['_STATECHANGED']._serialized_start=1022
+  _globals['_STATECHANGED']._serialized_end=1137
+  _globals['_PROGRESSCHANGED']._serialized_start=1139
+  _globals['_PROGRESSCHANGED']._serialized_end=1191
+  _globals['_METRICSRECORDED']._serialized_start=1194
+  _globals['_METRICSRECORDED']._serialized_end=1356
+  _globals['_METRICSRECORDED_VALUESENTRY']._serialized_start=1311
+  _globals['_METRICSRECORDED_VALUESENTRY']._serialized_end=1356
+  _globals['_CHECKPOINTCREATED']._serialized_start=1358
+  _globals['_CHECKPOINTCREATED']._serialized_end=1416
+  _globals['_CHECKPOINTDELETED']._serialized_start=1418
+  _globals['_CHECKPOINTDELETED']._serialized_end=1476
+  _globals['_NOTICERAISED']._serialized_start=1478
+  _globals['_NOTICERAISED']._serialized_end=1544
+  _globals['_JOBDELETED']._serialized_start=1546
+  _globals['_JOBDELETED']._serialized_end=1558
+  _globals['_RESULTSTORED']._serialized_start=1560
+  _globals['_RESULTSTORED']._serialized_end=1605
+  _globals['_EVENTSERVICE']._serialized_start=1914
+  _globals['_EVENTSERVICE']._serialized_end=1982
 # @@protoc_insertion_point(module_scope)

@@ -56,18 +56,20 @@ class WatchRequest(_message.Message):
     def __init__(self, from_revision: _Optional[int] = ..., store_id: _Optional[str] = ..., job: _Optional[str] = ..., kinds: _Optional[_Iterable[_Union[EventKind, str]]] = ..., stats_interval_s: _Optional[float] = ...) -> None: ...
 
 class WatchResponse(_message.Message):
-    __slots__ = ("events", "stats", "lost", "cursor", "store_id")
+    __slots__ = ("events", "stats", "lost", "cursor", "store_id", "job")
     EVENTS_FIELD_NUMBER: _ClassVar[int]
     STATS_FIELD_NUMBER: _ClassVar[int]
     LOST_FIELD_NUMBER: _ClassVar[int]
     CURSOR_FIELD_NUMBER: _ClassVar[int]
     STORE_ID_FIELD_NUMBER: _ClassVar[int]
+    JOB_FIELD_NUMBER: _ClassVar[int]
     events: _containers.RepeatedCompositeFieldContainer[Event]
     stats: _system_pb2.SystemStats
     lost: LostRange
     cursor: int
     store_id: str
-    def __init__(self, events: _Optional[_Iterable[_Union[Event, _Mapping]]] = ..., stats: _Optional[_Union[_system_pb2.SystemStats, _Mapping]] = ..., lost: _Optional[_Union[LostRange, _Mapping]] = ..., cursor: _Optional[int] = ..., store_id: _Optional[str] = ...) -> None: ...
+    job: _job_pb2.Job
+    def __init__(self, events: _Optional[_Iterable[_Union[Event, _Mapping]]] = ..., stats: _Optional[_Union[_system_pb2.SystemStats, _Mapping]] = ..., lost: _Optional[_Union[LostRange, _Mapping]] = ..., cursor: _Optional[int] = ..., store_id: _Optional[str] = ..., job: _Optional[_Union[_job_pb2.Job, _Mapping]] = ...) -> None: ...
 
 class LostRange(_message.Message):
     __slots__ = ("first_revision", "last_revision")
