@@ -5,6 +5,7 @@
     desired.json    what the daemon wants, replaced in one step whenever that changes
     journal-<n>     what the training process of attempt n did (m1.journal)
     log             what the training processes printed, one after the other
+    data-version    the SHA-256 of the data that the first attempt began with; the training process's
     lock            held (flock) by the living training process, from before its first instruction to its last
     checkpoints/    the training process's alone while it lives; the daemon's while nobody holds the lock
     results/        tables, texts and pictures that the training process made, one file each, replaced in one step
@@ -88,6 +89,11 @@ def lock_path(directory: Path) -> Path:
 def log_path(directory: Path) -> Path:
     """What the training processes printed."""
     return directory / "log"
+
+
+def data_version_path(directory: Path) -> Path:
+    """The file with the SHA-256 of the data that the first attempt began with."""
+    return directory / "data-version"
 
 
 def checkpoints_path(directory: Path) -> Path:

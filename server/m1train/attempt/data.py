@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import time
@@ -12,14 +13,15 @@ from typing import Any
 
 import numpy as np
 from m1.checkpoint_state import State
-from m1.columns import words_of
+from m1.columns import normalised, words_of
+from m1.durable import replace_file
 from m1.errors import M1Error, Reason
-from m1.jobdir import Spec, Want
+from m1.jobdir import Spec, Want, data_version_path
 from m1.journal import Notice, Phase
 from m1.process.control import Control
 from m1.process.journal import Journal
 
-from m1train.data.cache import open_dataset
+from m1train.data.cache import newest, open_dataset
 from m1train.data.prepare import prepare
 from m1train.data.progress import throttled
 from m1train.engine.examples import needs_of
@@ -66,15 +68,31 @@ def open_data(
         read = own_data(task, Path(spec.data), directory, facts)
         opened = Opened(read.info, read.train, read.test, read.sha256)
     else:
-        # A checkpoint of its own names the version of the data that the job began with.
+        # A checkpoint of its own names the version of the data that the job began with; before there is one, a file.
         own = state and state.job and state.job.id == spec.job_id
-        version = str(state.fingerprint.get("data", "")) if state and own else ""
+        version = str(state.fingerprint.get("data", "")) if state and own else _begun_with(directory)
         opened = _from_cache(task, spec, facts, version, journal, control)
+        if not version:
+            _begin_with(directory, opened.sha256)
     check_stop(control)  # but to hold is the loop's: from there on the daemon is told
     tested = f"{len(opened.test)} to test on" if opened.test is not None else "no test split"
     took_s = time.monotonic() - began
     log.info("data %s: %d samples to train on, %s (%.1f s)", spec.data, len(opened.train), tested, took_s)
     return opened
+
+
+def _begun_with(directory: Path) -> str:
+    """The SHA-256 of the data that an earlier attempt began with; "" where there was none."""
+    with contextlib.suppress(FileNotFoundError):
+        return data_version_path(directory).read_text(errors="replace").strip()
+    return ""
+
+
+def _begin_with(directory: Path, sha256: str) -> None:
+    try:
+        replace_file(data_version_path(directory), f"{sha256}\n".encode(), durable=False)
+    except OSError as error:  # then only the first checkpoint says it
+        log.warning("the version of the data could not be noted (%s)", error)
 
 
 def _from_cache(
@@ -94,7 +112,19 @@ def _from_cache(
 
     progress = throttled(say, wait_while_held)
     needs = needs_of(task)
-    dataset = open_dataset(prepare(Path(spec.data_root), spec.data, progress, needs=needs, content_sha256=version))
+    root = Path(spec.data_root)
+    try:
+        read = prepare(root, spec.data, progress, needs=needs, content_sha256=version)
+    except M1Error as error:
+        # It was whole when it was submitted: what was read then is there.
+        known = newest(root, spec.data, normalised(needs)) if error.reason is Reason.BAD_DATA else None
+        if known is None:
+            raise
+        said = f"{error.message}: the job trains on what was read before that, and not on what is there now"
+        log.warning("%s", said)
+        journal.append(Notice("warning", said))
+        read = known
+    dataset = open_dataset(read)
     log.info("it has %s", words_of(list(dataset.columns.values())))
     train = dataset.splits["train"]
     info = DataInfo(dataset.columns, facts if facts is not None else task.facts(train))
