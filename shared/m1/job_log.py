@@ -5,9 +5,10 @@
     log.marks   when the log had which length: "<seconds since the epoch> <offset>" a line
 
 A file that others append to cannot be replaced, so it is cut in place: its newest part is copied to `log.1`, which
-appears by one rename, and then it is made empty. What is appended between the last look and the cut is lost; where that
-is noticed, the log says how much it was. Whoever runs the processes calls `look` now and then (`Bounding` is a thread
-that does); a process may do it for its own log, so that it is bounded though nobody else lives.
+appears by one rename, and then it is made empty. What another process appends between the last look and the cut (some
+microseconds) is lost; where there was no room for what came, the log says how much it was. Whoever runs the processes
+calls `look` now and then (`Bounding` is a thread that does); a process may do it for its own log, so that it is bounded
+though nobody else lives, and then nothing of its own is lost.
 
 Offsets count all that was ever printed, so they stay what they are when the log is cut. A process that is killed
 between the rename and the cut leaves a part twice. Reader and cutter exclude each other by a lock (flock) on `log`.
@@ -19,6 +20,7 @@ before a time, so it gives all that was printed since, and perhaps some lines fr
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
 import os
 import re
@@ -89,21 +91,50 @@ def look(log: Path, clock: Callable[[], float] = time.time, most_bytes: int = LO
 
 def _cut(log: Path, fd: int, most_bytes: int) -> None:
     base, size = _older(log).end, os.fstat(fd).st_size
+    older = _older_path(log)
     try:
         copied = _move(log, fd, base, size, most_bytes)
+        rest, lost = _empty(fd, copied, most_bytes)
+        if rest:
+            with open(older, "ab") as file:
+                file.write(rest)
     except OSError:
-        # A disk that is full gets the older part back. That the log stays small counts more than what is in it.
-        _older_path(log).unlink(missing_ok=True)
+        # A disk that is full has room once both are given up. That the log stays small counts more than what is in it.
+        older.unlink(missing_ok=True)
+        first = max(0, size - most_bytes)
+        rest, lost = _empty(fd, first, most_bytes)
         try:
-            copied = _move(log, fd, base, size, most_bytes)
+            replace_file(older, _header(base + first) + rest, durable=False)
         except OSError:
-            copied = 0
-            with contextlib.suppress(OSError):
-                replace_file(_older_path(log), _header(base + size), durable=False)
-    lost = os.fstat(fd).st_size - copied
-    os.ftruncate(fd, 0)
+            lost += len(rest)
     if lost:
         os.write(fd, f"m1d: {lost} bytes of output were dropped here: they could not be kept\n".encode())
+
+
+def _empty(fd: int, first: int, most_bytes: int) -> tuple[bytes, int]:
+    """Make a file empty, and give what it had from a byte on, and how much more than `most_bytes` that was.
+
+    These calls keep the interpreter's lock, and there is none in between that gives it away: where a thread of this
+    very process prints, nothing comes between the look and the cut. What another process prints just then is lost.
+    """
+    size = _LIBC.lseek(fd, 0, os.SEEK_END)
+    content = ctypes.create_string_buffer(max(0, min(size - first, most_bytes)))
+    read_bytes = max(0, _LIBC.pread(fd, content, len(content), first))
+    if _LIBC.ftruncate(fd, 0):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return content.raw[:read_bytes], max(0, size - first - read_bytes)
+
+
+def _libc() -> ctypes.PyDLL:
+    libc = ctypes.PyDLL(None, use_errno=True)
+    libc.lseek.argtypes, libc.lseek.restype = (ctypes.c_int, ctypes.c_int64, ctypes.c_int), ctypes.c_int64
+    libc.pread.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int64)
+    libc.pread.restype = ctypes.c_ssize_t
+    libc.ftruncate.argtypes = (ctypes.c_int, ctypes.c_int64)
+    return libc
+
+
+_LIBC = _libc()
 
 
 def _move(log: Path, fd: int, base: int, size: int, most_bytes: int) -> int:

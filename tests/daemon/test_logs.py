@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import select
 import signal
+import subprocess
+import sys
 import time
 
-from harness import PATIENCE_S, RunningDaemon
+from harness import PATIENCE_S, RunningDaemon, environment
 from m1.job_log import LOG_BYTES
 from m1.jobdir import log_path
 from m1.paths import Home
+
+
+def on_a_terminal(daemon: RunningDaemon, *arguments: str) -> str:
+    ours, its = pty.openpty()
+    command = [sys.executable, "-P", "-m", "m1ctl", *arguments]
+    subprocess.run(command, stdout=its, env=environment(daemon.home), timeout=PATIENCE_S, check=True)
+    os.close(its)
+    with open(ours, "rb", buffering=0) as terminal:
+        return terminal.read(10_000).decode()
 
 
 def test_a_log_is_kept_small_by_its_process_and_shown_by_lines_and_since_a_time(held_daemon: RunningDaemon) -> None:
@@ -40,6 +52,9 @@ def test_a_log_is_kept_small_by_its_process_and_shown_by_lines_and_since_a_time(
     shown = held_daemon.m1ctl("logs", "holder", "--tail", "2")
     assert [line[-8:] for line in shown.stdout.splitlines()] == ["00199999", " line: é"]
     assert held_daemon.m1ctl("logs", "holder", "--tail", "0").stdout == ""
+    assert (
+        on_a_terminal(held_daemon, "logs", "holder", "--tail", "1") == "\\x1b[31mred\\x1b[0m and the last line: é\r\n"
+    )
     assert "older output are no longer kept" in held_daemon.m1ctl("logs", "holder").stderr
     assert held_daemon.m1ctl("logs", "holder", "--since", "1h", "--tail", "1").stdout.endswith("line: é\n")
     tomorrow = held_daemon.m1ctl("logs", "holder", "--since", "2999-01-01", "-o", "json")

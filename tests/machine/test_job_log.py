@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -78,7 +79,7 @@ def test_an_offset_that_is_kept_no_longer_goes_on_at_the_first_whole_line_that_i
     assert read(log, part.next_offset, 10) == LogPart(b"", part.next_offset)
 
 
-def test_what_came_between_the_last_look_and_the_cut_is_said_to_be_lost(
+def test_what_came_while_the_log_was_copied_is_kept_and_what_was_too_much_is_said(
     log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rename = os.rename
@@ -86,11 +87,42 @@ def test_what_came_between_the_last_look_and_the_cut_is_said_to_be_lost(
     def rename_and_print(source: str, target: str) -> None:
         rename(source, target)
         with open(log, "a") as file:
-            file.write("too late\n")
+            file.write(late)
 
     monkeypatch.setattr(job_log.os, "rename", rename_and_print)
+    late = "just in time\n"
     printed(log, lines(0, 200))
-    assert log.read_text() == "m1d: 9 bytes of output were dropped here: they could not be kept\n"
+    assert log.read_text() == ""
+    assert read(log, 0, 10**6).content.decode() == lines(101, 200) + late
+    late = "x" * 3 * MOST
+    printed(log, lines(200, 400))
+    assert log.read_text() == f"m1d: {2 * MOST} bytes of output were dropped here: they could not be kept\n"
+
+
+def test_a_thread_of_the_process_that_cuts_loses_no_line_however_fast_it_prints(log: Path) -> None:
+    number, cuts = 0, 0
+    done = threading.Event()
+
+    def cut() -> None:
+        nonlocal cuts
+        while not done.is_set():
+            cuts += look(log, most_bytes=2**16) < job_log.LOOK_S
+
+    cutting = threading.Thread(target=cut)
+    seen, offset = b"", 0
+    with open(log, "ab", buffering=0) as file:
+        cutting.start()
+        while cuts < 20:
+            for number in range(number, number + 100):  # noqa: B020 - it goes on
+                file.write(b"line %08d\n" % number)
+            number += 1
+            part = read(log, offset, 10**7)
+            assert part.offset == offset
+            seen, offset = seen + part.content, part.next_offset
+        done.set()
+        cutting.join()
+    part = read(log, offset, 10**7)
+    assert seen + part.content == b"".join(b"line %08d\n" % k for k in range(number))
 
 
 @pytest.mark.parametrize("text", ["", "a\n", "a\nb\nc\n", "a\nb\nc", "\n\n\n", "x" * 200_000 + "\ny\n" + "z" * 70_000])
@@ -165,7 +197,9 @@ def test_on_a_full_disk_the_log_is_cut_all_the_same(small_disk: Path) -> None:
         log.write_text("line\n" * 10**6)
     size = log.stat().st_size
     look(log, most_bytes=size // 2)
-    assert log.read_text() == f"m1d: {size} bytes of output were dropped here: they could not be kept\n"
+    assert log.read_text() == ""
+    kept = read(log, 0, 10**6)
+    assert (kept.next_offset, len(kept.content)) == (size, size // 2), "there was room for it once the log was empty"
     with open(log, "a") as file:
         file.write("there is space\n")
     assert read(log, 0, 10**6).content.endswith(b"there is space\n")
