@@ -10,11 +10,13 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from harness import PATIENCE_S, RunningDaemon, environment
 from m1.job_log import LOG_BYTES
 from m1.jobdir import log_path
 from m1.paths import Home
+from m1.v1 import job_pb2
 
 
 def on_a_terminal(daemon: RunningDaemon, *arguments: str) -> str:
@@ -63,3 +65,13 @@ def test_a_log_is_kept_small_by_its_process_and_shown_by_lines_and_since_a_time(
     assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
     (part,) = held_daemon.client.read_log("holder", offset=whole["next_offset"] - 9)
     assert (part.chunk.decode(), part.dropped_bytes) == ("line: é\n", 0)
+
+
+def test_a_program_that_prints_without_end_has_a_small_log_too(bare: RunningDaemon, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "for k in range(400_000): print(f'{k:098}')"]
+    job = bare.client.run(command, directory=str(tmp_path))
+    assert bare.client.wait(job, timeout_s=PATIENCE_S).state == job_pb2.JOB_STATE_SUCCEEDED
+    log = log_path(Home(bare.home).job(job.id))
+    assert log.stat().st_size + log.with_name("log.1").stat().st_size < 4 * LOG_BYTES
+    (part,) = [part for part in bare.client.read_log(job.id, tail=1) if part.chunk]
+    assert int(part.chunk) == 399_999

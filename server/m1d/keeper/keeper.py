@@ -19,7 +19,8 @@ import time
 from pathlib import Path
 
 from m1.errors import Reason, last_line, shortened
-from m1.jobdir import Spec, Want, checkpoint_steps
+from m1.job_log import Bounding
+from m1.jobdir import Spec, Want, checkpoint_steps, log_path
 from m1.journal import (
     Continued,
     Exited,
@@ -65,7 +66,8 @@ class Keeper:
         """Start the program, look after it until it ends, and journal how."""
         step = max(checkpoint_steps(self._directory), default=0)
         self._journal.append(Started(os.getpid(), step or None))
-        exited = self._attempt_at(self._program, step)
+        with Bounding(log_path(self._directory)):
+            exited = self._attempt_at(self._program, step)
         self._journal.leave(exited, self._control.stay)
         return exited
 

@@ -1,7 +1,8 @@
 """Training processes that live without a job: of a database that was deleted or replaced under a daemon.
 
-They are found by their locks at the daemon's start, asked to make a checkpoint and go, as in a pause, and killed if
-they don't. Nothing else trains until they have gone. What they have trained stays in their directories.
+They are found by their locks at the daemon's start, asked to make a checkpoint and go, as in a pause; if they don't, to
+stop as in a cancel; and then killed. Nothing else trains until they have gone. What they have trained stays in their
+directories.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from m1.jobdir import Desired, Want, write_desired
 from m1.limits import JOB_ID
 from m1.paths import Home
 
+from m1d.processes.leftovers import NO_SESSION, marked
 from m1d.processes.training import is_training
 
 _log = logging.getLogger(__name__)
 
-# For a step and a checkpoint.
-GRACE_S = 120.0
+GRACE_S = {Want.YIELD: 120.0, Want.STOP: 20.0}
+"""For a step and a checkpoint; and to go as it is."""
 _JOURNAL = "journal-"
 
 
@@ -32,7 +34,10 @@ class LeftBehind:
         """Find the processes of all jobs but the known ones, by id."""
         self._monotonic = monotonic
         there = (path for path in home.jobs.iterdir() if JOB_ID.fullmatch(path.name) and path.name not in known)
-        self._kill_at: dict[Path, float | None] = {path: None for path in sorted(there) if is_training(path)}
+        self._asked: dict[Path, tuple[Want, float]] = {
+            path: (Want.RUN, 0.0) for path in sorted(there) if is_training(path)
+        }
+        """What each was asked for last, and until when that has time."""
 
     def see_off(self) -> bool:
         """Take the next step, and return True while one lives.
@@ -40,22 +45,27 @@ class LeftBehind:
         Raises:
             OSError: the disk refuses; the next turn tries again.
         """
-        for directory, kill_at in list(self._kill_at.items()):
+        for directory, (want, until_s) in list(self._asked.items()):
             if not is_training(directory):
                 _log.info('the process in "%s" has gone', directory)
-                del self._kill_at[directory]
-            elif kill_at is None:
-                write_desired(directory, Desired(Want.YIELD))
-                self._kill_at[directory] = self._monotonic() + GRACE_S
+                del self._asked[directory]
+            elif want is Want.RUN:
+                self._ask(directory, Want.YIELD)
                 _log.warning(
                     'a training process lives in "%s", and the database knows of no such job that runs: it was asked to'
                     ' make a checkpoint and go; m1ctl submit RECIPE --from DIR begins with one of "%s"',
                     directory,
                     directory / "checkpoints",
                 )
-            elif self._monotonic() >= kill_at:
-                _kill(directory)
-        return bool(self._kill_at)
+            elif self._monotonic() >= until_s:
+                if want is Want.STOP:
+                    _kill(directory)
+                self._ask(directory, Want.STOP)
+        return bool(self._asked)
+
+    def _ask(self, directory: Path, want: Want) -> None:
+        write_desired(directory, Desired(want))
+        self._asked[directory] = want, self._monotonic() + GRACE_S[want]
 
 
 def last_attempt(directory: Path) -> int:
@@ -65,10 +75,7 @@ def last_attempt(directory: Path) -> int:
 
 
 def _kill(directory: Path) -> None:
-    """Kill the process that was started on a directory, by what its command line says."""
-    for process in psutil.process_iter(["cmdline"]):
-        words = process.info["cmdline"] or []
-        if "m1train" in words and str(directory) in words:
-            _log.warning('process %d does not leave "%s": killing it', process.pid, directory)
-            with suppress(psutil.Error):
-                process.kill()
+    for process in marked(str(directory), NO_SESSION):
+        _log.warning('process %d does not leave "%s": killing it', process.pid, directory)
+        with suppress(psutil.Error):
+            process.kill()

@@ -149,7 +149,7 @@ class CheckpointWriter:
                 return checkpoint.write(self._directory, state, *tensors)
             except OSError as error:
                 best = state.best.step if state.best else None
-                there = checkpoint.steps(self._directory)
+                there = checkpoint_steps(self._directory)
                 spare = checkpoint.spare(there, state.step, self._keep, best, needed=needed)
                 if not (out_of_space(error) and spare):
                     raise

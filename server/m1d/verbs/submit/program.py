@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from m1.limits import COMMAND_BYTES, ENVIRONMENT_BYTES
 from m1.profile import Profile
 from m1.spec import JobSpec, Program
 
+from m1d.processes.blocking import look_at
 from m1d.processes.leftovers import MARK
 
 # What leads a program to its job is the daemon's to say.
@@ -27,7 +27,7 @@ async def check_program(program: Program, environment: Mapping[str, str]) -> Non
     _check_command(program)
     _check_environment(program)
     # The directory may lie on a disk that does not answer.
-    await asyncio.to_thread(_look, program, {**environment, **program.environment}.get("PATH", os.defpath))
+    await look_at(program.directory, _look, program, {**environment, **program.environment}.get("PATH", os.defpath))
 
 
 def program_spec(program: Program, profile: Profile, priority: int, retries: int | None) -> JobSpec:
