@@ -27,6 +27,7 @@ from m1.journal import (
 )
 from m1.limits import METRIC_NAME_BYTES, MOST_METRICS, PAGE, PAGE_BYTES, RECORD_BYTES, SENTENCE_CHARACTERS
 from m1.paths import Home
+from m1.process.journal import Journal
 from m1.spec import JobSpec
 from m1.v1 import event_pb2, job_pb2
 from m1d.api.paging import fitting
@@ -38,7 +39,6 @@ from m1d.jobs.job import Checkpoint, Job
 from m1d.jobs.states import JobState
 from m1d.running.ingest import ingest
 from m1d.store import Store
-from m1train.job.journal import Journal
 
 # A job of this size is the largest that ingest lets come into being, and 130 of them are six messages of gRPC's limit.
 LARGE = {f"{number:04}" + "x" * (METRIC_NAME_BYTES - 4): 0.5 for number in range(MOST_METRICS)}

@@ -36,7 +36,6 @@ class Identity:
         if number == 0:
             number = 1 + secrets.randbelow(2**31 - 1)
             connection.execute(f"PRAGMA application_id = {number}")
-            connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
         self._path = path
         self._said = ""
         # Open to the end: closing any descriptor of the file would free SQLite's locks on it.
