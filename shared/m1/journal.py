@@ -317,8 +317,6 @@ class JournalWriter:
             if len(payload) > RECORD_BYTES:
                 raise RecordTooLargeError(record.kind, len(payload))
             frame = _HEADER.pack(len(payload), zlib.crc32(payload)) + payload
-            if len(payload) > MAX_PAYLOAD_BYTES:
-                raise ValueError(f"a record of {len(payload)} bytes, and at most {MAX_PAYLOAD_BYTES} are read")
             reach("before.journal")
             try:
                 self._write(frame)
