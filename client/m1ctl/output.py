@@ -162,6 +162,8 @@ def to_json(message: Message, indent: int | None) -> str:
     A setting that is a whole number is written as one, 64 and not 64.0: JSON knows one kind of number, as the contract
     does for settings.
     """
+    import json
+
     from google.protobuf.json_format import MessageToDict
 
     document = MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import time
-from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -82,9 +81,13 @@ def logs(
     Of it the newest 8 MiB at least are kept. With -o json, prints an object with the text and the offset to continue
     from; with -f, one for each piece.
     """
-    from m1ctl.sdk.times import moment
+    begin = None
+    if since is not None:
+        from datetime import datetime
 
-    begin = moment(since, datetime.now().astimezone()) if since is not None else None
+        from m1ctl.sdk.times import moment
+
+        begin = moment(since, datetime.now().astimezone())
     with session_of(context).connect() as client:
         # Resolved once: an empty JOB would be another job after a reconnection.
         job_id = client.get(reference(job)).id
