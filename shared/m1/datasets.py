@@ -11,6 +11,7 @@ import contextlib
 import itertools
 import json
 import os
+import stat
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -20,6 +21,7 @@ from typing import Any
 from m1.columns import IMAGES_OF_32, Column, Kind, Need, fits, key_of_needs, kind_words, normalised, words_of
 from m1.durable import read_regular
 from m1.errors import M1Error, Reason, nearest
+from m1.file_kinds import Gives, is_litter, kind_by_name, kind_of_file
 from m1.typed import LARGEST, parsed, record
 
 BUILT_IN = {
@@ -34,28 +36,10 @@ ABANDONED = ".building"
 _IMAGES: tuple[Kind, ...] = ("image", "label")
 _TEXT: tuple[Kind, ...] = ("text",)
 _KINDS_OF_BUILT_IN = {"digits": _IMAGES, "cifar10": _IMAGES, "stdlib": _TEXT}
-_TARS = (".tar", ".tgz", ".tbz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.lzma")
-_PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".jp2", ".avif", ".ico", ".tga")
-TEXT_SUFFIXES = (".txt", ".md", ".py", ".rst", ".tex", ".html", ".xml", ".js", ".ts", ".c", ".h", ".cpp", ".rs", ".go")
-_TABLES = (".csv", ".tsv")
-# What people have and no source reads: how it is called, and the way out.
-_FOREIGN = {
-    ".zip": ("a ZIP archive", "unpack it and name the folder"),
-    ".7z": ("a 7-Zip archive", "unpack it and name the folder"),
-    ".rar": ("a RAR archive", "unpack it and name the folder"),
-    ".heic": ("a HEIC picture", "export such pictures as JPEG, and name the folder of their classes"),
-    ".heif": ("a HEIF picture", "export such pictures as JPEG, and name the folder of their classes"),
-    ".pdf": ("a PDF", "export its text as a .txt file, or its pages as pictures"),
-    ".docx": ("a Word document", "export its text as a .txt file"),
-    ".xlsx": ("an Excel workbook", "export it as CSV, for a recipe that reads tables"),
-    ".parquet": ("a Parquet table", "it takes a recipe that reads its data itself"),
-    ".mp4": ("a film", "export its frames as pictures, in a folder for each class"),
-    ".mov": ("a film", "export its frames as pictures, in a folder for each class"),
-    **dict.fromkeys(_PICTURES, ("one picture", "name the folder that has a folder for each class of pictures")),
-}
-_LITTER = ("thumbs.db", "desktop.ini", "__macosx", "@eadir", "icon\r")
+_KINDS: Mapping[Gives, Sequence[Kind]] = {"images": _IMAGES, "text": _TEXT, "table": ("vector",)}
 # How many files of a folder are looked at to tell what it has.
 _MOST_LOOKED_AT = 1000
+_WHAT_IS_READ = "a folder, tar or ZIP archive of <class>/<image>, a text file or a folder of texts"
 _ANOTHER = "choose other data, or another recipe"
 
 
@@ -77,6 +61,8 @@ class CachedDataset:
     """What it was read for."""
     notes: Sequence[str] = field(default_factory=list)
     """What was left out or changed when it was read, a sentence each."""
+    warnings: Sequence[str] = field(default_factory=list)
+    """What is likely a mistake in it, a sentence each."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -153,15 +139,13 @@ def dataset_directories(data_root: Path, name: str) -> list[Path]:
     return [directory for directory, manifest in directories(data_root) if manifest.name == name]
 
 
-def is_litter(part: str) -> bool:
-    """Return True if a file's or folder's name is to be passed over: file managers leave such behind."""
-    return part.startswith(".") or part.lower() in _LITTER
-
-
 def kinds_of(data_root: Path, source: str) -> Sequence[Kind] | None:
     """The kinds of columns that a source has, found without reading it; None if it cannot be told."""
     if os.path.isabs(source) and os.path.exists(source):
-        return _kinds_of_folder(source) if os.path.isdir(source) else _kinds_of_file(source)
+        if os.path.isdir(source):
+            return _kinds_of_folder(source)
+        kind = kind_of_file(source)
+        return _KINDS.get(kind.gives) if kind else None
     found = [manifest for manifest in cached_datasets(data_root) if manifest.name == source]
     if found:
         return max(found, key=lambda manifest: manifest.create_time).kinds
@@ -220,7 +204,7 @@ def _check_exists(data_root: Path, source: str, cached: Sequence[CachedDataset],
         raise M1Error(
             Reason.DATASET_NOT_FOUND,
             f'data "{source}" does not exist',
-            "name a folder or a tar of <split>/<class>/<image>, a text, or a data set that m1ctl data list shows",
+            f"name {_WHAT_IS_READ}, or a dataset that m1ctl data list shows",
             field="data",
             value=source,
         )
@@ -235,46 +219,40 @@ def _check_exists(data_root: Path, source: str, cached: Sequence[CachedDataset],
 
 
 def _check_fits(data_root: Path, source: str, needs: Sequence[Need]) -> None:
-    if os.path.isabs(source) and os.path.isfile(source) and (foreign := _FOREIGN.get(suffix_of(source))):
-        raise M1Error(
-            Reason.BAD_DATA,
-            f'"{source}" is {foreign[0]}, and {words_of(needs)} are needed',
-            foreign[1],
-            field="data",
-            value=source,
-        )
+    if os.path.isabs(source) and not os.path.isdir(source):
+        _check_file_fits(source, needs)
+        return
     kinds = kinds_of(data_root, source)
     if kinds is not None and not fits(needs, kinds):
-        table = "is a table of" if suffix_of(source) in _TABLES else "has"
-        raise M1Error(
-            Reason.BAD_DATA,
-            f'"{source}" {table} {kind_words(kinds)}, and the recipe needs {words_of(needs)}',
-            _ANOTHER,
-            field="data",
-            value=source,
-        )
+        held = "tables" if kinds == _KINDS["table"] else kind_words(kinds)
+        raise _unfit(source, f"has {held}; expected {words_of(needs)}", _ANOTHER)
 
 
-def suffix_of(path: str) -> str:
-    """How a file's name ends, in small letters: ".csv"."""
-    return os.path.splitext(path)[1].lower()
+def _check_file_fits(path: str, needs: Sequence[Need]) -> None:
+    facts = os.stat(path)
+    if not stat.S_ISREG(facts.st_mode):
+        raise _unfit(path, "is neither a file nor a folder", f"name {_WHAT_IS_READ}")
+    if not facts.st_size:
+        raise _unfit(path, "is empty (0 bytes)", f"name {_WHAT_IS_READ}")
+    kind = kind_of_file(path)
+    if kind is None or (kind.is_text and [need.kind for need in needs] == ["text"]):
+        return
+    if not fits(needs, _KINDS.get(kind.gives, ())):
+        raise _unfit(path, f"is {kind.words}; expected {words_of(needs)}", kind.way_out)
 
 
-def _kinds_of_file(path: str) -> Sequence[Kind] | None:
-    if path.lower().endswith(_TARS):
-        return _IMAGES
-    suffix = suffix_of(path)
-    if suffix in TEXT_SUFFIXES:
-        return _TEXT
-    return ("vector",) if suffix in _TABLES else None
+def _unfit(source: str, problem: str, way_out: str) -> M1Error:
+    return M1Error(Reason.BAD_DATA, f'"{source}" {problem}', way_out, field="data", value=source)
 
 
 def _kinds_of_folder(path: str) -> Sequence[Kind] | None:
-    """What most of its first files are: a folder of pictures may hold a readme, and one of texts a picture."""
+    """What most of its first files are, by name: a folder of pictures may hold a readme, and one of texts a picture."""
     found: Counter[Sequence[Kind]] = Counter()
     for name in itertools.islice(_files(path), _MOST_LOOKED_AT):
-        if kinds := _IMAGES if suffix_of(name) in _PICTURES else _kinds_of_file(name):
-            found[kinds] += 1
+        kind = kind_by_name(name)
+        gives = "images" if kind and kind.gives == "one image" else kind.gives if kind else ""
+        if gives:
+            found[_KINDS[gives]] += 1
     return max(found, key=lambda kinds: found[kinds], default=None)
 
 

@@ -114,5 +114,5 @@ def test_a_setting_that_cannot_be_is_refused_by_its_field(
 
 def test_a_table_is_called_so_and_refused(daemon: RunningDaemon, tmp_path: Path) -> None:
     (tmp_path / "houses.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(M1Error, match="is a table of vectors of numbers"):
+    with pytest.raises(M1Error, match="is a CSV table; expected images"):
         prepared(daemon, str(tmp_path / "houses.csv"), "houses")

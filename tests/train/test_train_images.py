@@ -99,7 +99,7 @@ def test_what_was_turned_upright_is_said(root: Path, own_images: Path) -> None:
     gradient(50, 30).save(own_images / "train" / "0" / "turned.jpg", exif=exif)
     gradient(50, 30).save(own_images / "train" / "0" / "odd.jpg", exif=b"Exif\0\0damaged")
     notes = read(root, own_images).manifest.notes
-    assert list(notes) == ["1 image was turned upright, as EXIF says that the camera was held"]
+    assert list(notes) == ["1 image was turned upright by its EXIF orientation"]
 
 
 def test_what_is_transparent_shows_the_background() -> None:
@@ -188,6 +188,15 @@ def tarred(folder: Path, prefix: str = "") -> Path:
     return path
 
 
+def packed(folder: Path, form: str) -> Path:
+    """The folder as it is, or as an archive of it."""
+    if form == "folder":
+        return folder
+    if form == "tar":
+        return tarred(folder)
+    return Path(shutil.make_archive(str(folder), "zip", folder))
+
+
 def test_a_folder_of_classes_alone_is_all_training(root: Path, own_images: Path) -> None:
     folder = plain(own_images)
     dataset = read(root, folder)
@@ -208,7 +217,7 @@ def test_a_validation_split_is_the_test_split_where_there_is_none(root: Path, ow
     for source in (own_images, tarred(own_images)):
         dataset = read(root, source)
         assert dataset.content_sha256 == expected
-        said = [] if name == "Test" else [f'the split "{name}" is taken as the test split']
+        said = [] if name == "Test" else [f'the folder "{name}" is taken as the test split']
         assert list(dataset.manifest.notes) == said
 
 
@@ -246,7 +255,7 @@ def test_images_that_occur_in_more_than_one_class_are_counted(root: Path, own_im
     for label in ("1", "2"):
         shutil.copy(own_images / "train" / "0" / "0.png", own_images / "train" / label / "again.png")
     shutil.copy(own_images / "train" / "3" / "0.png", own_images / "train" / "3" / "again.png")
-    assert list(read(root, own_images).manifest.notes) == ["1 image occurs in more than one class"]
+    assert list(read(root, own_images).manifest.warnings) == ["1 image is in more than one class"]
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="the file system allows one spelling")
@@ -287,3 +296,82 @@ def test_images_of_another_size_are_stored_in_their_size(root: Path, own_images:
     dataset = read(root, own_images, needs=images_of(8, "pad", "black"))
     assert dataset.splits["test"]["image"].shape == (10, 8, 8, 3)
     assert dict(dataset.columns["image"].options) == {"background": "#000000", "fit": "pad", "size": "8"}
+
+
+@pytest.mark.parametrize("form", ["folder", "tar", "zip"])
+def test_what_lies_among_the_pictures_and_is_none_is_passed_over_and_said(
+    root: Path, tmp_path: Path, own_images: Path, form: str
+) -> None:
+    expected = read(tmp_path / "other", own_images).content_sha256
+    for place in (own_images, own_images / "train", own_images / "train" / "0"):
+        for name in ("labels.csv", "README", "IMG_1.MOV"):
+            (place / name).write_bytes(b"beside the pictures")
+    dataset = read(root, packed(own_images, form))
+    assert dataset.content_sha256 == expected
+    (note,) = dataset.manifest.notes
+    assert note.startswith("9 files that are no pictures were passed over (the first is ")
+
+
+@pytest.mark.parametrize("form", ["folder", "tar", "zip"])
+def test_train_val_and_test_are_three_splits(root: Path, own_images: Path, form: str) -> None:
+    shutil.copytree(own_images / "test", own_images / "validation")
+    (own_images / "train").rename(own_images / "training")
+    dataset = read(root, packed(own_images, form))
+    assert dataset.manifest.rows == {"train": 30, "test": 10, "val": 10}
+    assert np.array_equal(dataset.splits["val"]["image"], dataset.splits["test"]["image"])
+    assert sorted(dataset.manifest.notes) == [
+        'the folder "training" is taken as the training split',
+        'the folder "validation" is taken as the validation split',
+    ]
+    (own_images / "training").rename(own_images / "train")
+    assert read(root, own_images).content_sha256 == dataset.content_sha256
+
+
+def test_two_folders_for_one_split_are_refused(root: Path, own_images: Path) -> None:
+    shutil.copytree(own_images / "test", own_images / "Testing")
+    for form in ("folder", "tar", "zip"):
+        message = refused(root, packed(own_images, form)).message
+        assert 'has the folders "' in message
+        assert '", which are one split' in message
+
+
+def test_a_class_may_be_called_as_a_split_is(root: Path, own_images: Path) -> None:
+    folder = plain(own_images)
+    vehicles = shutil.copytree(folder, folder.with_name("vehicles"))
+    for name in "3456789":
+        shutil.rmtree(folder / name)
+    for i, split in enumerate(("train", "test", "val")):
+        (folder / str(i)).rename(folder / split)
+    message = refused(root, folder).message
+    (vehicles / "0").rename(vehicles / "train")
+    assert "train" in read(root, vehicles).manifest.classes, "pictures of trains"
+    assert 'has its pictures directly in "test" and "train" and "val", with no folder for each class' in message
+
+
+def test_a_folder_may_be_wrapped_as_often_as_a_tar(root: Path, own_images: Path) -> None:
+    expected = read(root, own_images).content_sha256
+    wrapper = own_images.with_name("wrapper")
+    (wrapper / "download").mkdir(parents=True)
+    own_images.rename(wrapper / "download" / "flowers")
+    (wrapper / "README.md").write_text("hello")
+    for form in ("folder", "tar", "zip"):
+        assert read(root, packed(wrapper, form)).content_sha256 == expected
+
+
+def test_a_folder_without_a_picture_anywhere_says_so(root: Path, tmp_path: Path) -> None:
+    for name in ("a/b", "c/d"):
+        (tmp_path / "folders" / name).mkdir(parents=True)
+    assert '/folders/a/b" is a folder inside a class' in refused(root, tmp_path / "folders").message
+    loop = tmp_path / "loop"
+    loop.mkdir()
+    (loop / "again").symlink_to(loop)
+    assert refused(root, loop).reason is Reason.BAD_DATA
+
+
+def test_a_link_in_a_folder_is_followed_and_one_to_nothing_is_named(root: Path, own_images: Path) -> None:
+    link = own_images / "train" / "0" / "link.png"
+    link.symlink_to(own_images / "nowhere")
+    assert '/0/link.png" is a link to nothing' in refused(root, own_images).message
+    link.unlink()
+    link.symlink_to(own_images / "train" / "0" / "0.png")
+    assert read(root, own_images).manifest.rows["train"] == 31

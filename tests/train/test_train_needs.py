@@ -1,6 +1,8 @@
 """What a source is read for: one name in the cache for several needs, old caches as they were, a version kept."""
 
+import gzip
 import json
+import os
 import shutil
 import tarfile
 from pathlib import Path
@@ -16,6 +18,8 @@ from m1train.data.prepare import prepare
 from m1train.data.sources.digits import Digits
 from reading import TEXT, images_of, read, refused, silent
 
+HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
+ZIP_OF_NPY = b"PK\3\4" + bytes(22) + b"\5\0\0\0a.npy"
 # As 0.1.0 read it: 120 of scikit-learn's digits, and all of them.
 SHA256_OF_120 = "6dec49549986b7eade0e2d9bf8240fc5bce792b14d8b281c600e08deb5a93024"
 DIGITS = ("digits-f14e29fc94d2a436", "086176b56dbed9e09cdaa7710be57b03c1c8df62dc30170db2738be93d0d4855")
@@ -78,7 +82,7 @@ def test_a_job_keeps_the_version_that_it_began_with_whatever_becomes_of_the_sour
     root: Path, own_images: Path
 ) -> None:
     began = read(root, own_images)
-    (own_images / "train" / "stray.txt").write_text("left here by mistake")
+    (own_images / "train" / "stray.png").write_text("left here by mistake")
 
     def resumed() -> str:
         directory = prepare(root, str(own_images), silent, content_sha256=began.content_sha256)
@@ -87,7 +91,7 @@ def test_a_job_keeps_the_version_that_it_began_with_whatever_becomes_of_the_sour
     assert resumed() == began.content_sha256
     with pytest.raises(M1Error, match="is not in a class's folder"):
         prepare(root, str(own_images), silent)
-    (own_images / "train" / "stray.txt").unlink()
+    (own_images / "train" / "stray.png").unlink()
     (own_images / "train" / "0" / "0.png").unlink()
     assert read(root, own_images).content_sha256 != began.content_sha256
     assert resumed() == began.content_sha256
@@ -121,8 +125,11 @@ def test_an_option_that_cannot_be_is_refused_by_its_field(options: dict[str, obj
 
 
 def test_what_a_source_has_is_known_before_it_is_read(root: Path, tmp_path: Path, own_images: Path) -> None:
-    for name in ("houses.csv", "book.txt", "notes.md", "images.tar.xz", "archive.zip", "unknown"):
+    for name in ("houses.csv", "book.txt", "notes.md", "a_text"):
         (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "images.tar.xz").write_bytes(b"\xfd7zXZ\0")
+    (tmp_path / "archive.zip").write_bytes(b"PK\3\4" + bytes(40))
+    (tmp_path / "unknown").write_bytes(b"\1\2\0")
     (tmp_path / "poems" / "deep").mkdir(parents=True)
     (tmp_path / "poems" / "deep" / "one.txt").write_text("verse")
     (tmp_path / "poems" / "deep" / "two.txt").write_text("verse")
@@ -130,7 +137,8 @@ def test_what_a_source_has_is_known_before_it_is_read(root: Path, tmp_path: Path
     (own_images / "readme.txt").write_text("a readme makes no text of pictures")
     images, text = ("image", "label"), ("text",)
     known: dict[str, tuple[str, ...] | None] = {"houses.csv": ("vector",), "book.txt": text, "notes.md": text}
-    known |= {"images.tar.xz": images, "poems": text, own_images.name: images, "archive.zip": None, "unknown": None}
+    known |= {"images.tar.xz": images, "poems": text, own_images.name: images, "archive.zip": images, "a_text": text}
+    known |= {"unknown": None}
     assert {name: kinds_of(root, str(tmp_path / name)) for name in known} == known
     assert [kinds_of(root, name) for name in ("digits", "cifar10", "stdlib", "nobody")] == [images, images, text, None]
     read(root, tmp_path / "book.txt", "book", TEXT)
@@ -139,31 +147,58 @@ def test_what_a_source_has_is_known_before_it_is_read(root: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("name", "message", "hint"),
+    ("name", "content", "called", "hint"),
     [
-        (
-            "house.csv",
-            '" is a table of vectors of numbers, and the recipe needs images of 32 px (squeeze) and',
-            "choose",
-        ),
-        ("book.txt", '" has text, and the recipe needs images of 32 px (squeeze) and a label for each', "choose"),
-        ("photos.zip", '" is a ZIP archive, and images of 32 px', "unpack it and name the folder"),
-        ("IMG_1.HEIC", '" is a HEIC picture, and images of 32 px', "export such pictures as JPEG"),
-        ("one.jpg", '" is one picture, and images of 32 px', "name the folder"),
+        ("house.csv", b"a,b\n1,2\n", "a CSV table", "use a recipe that reads it itself"),
+        ("house.tsv", b"a\tb\n1\t2\n", "a TSV table", "use a recipe that reads it itself"),
+        ("house", b"a,b,c\n1,2,3\n4,5,6\n", "a CSV table", "use a recipe that reads it itself"),
+        ("book.txt", b"Call me Ishmael.", "a text file", "choose other data, or another recipe"),
+        ("labels.json", b'{"a": 1}', "a JSON file", "use a recipe that reads it itself"),
+        ("photos.7z", b"7z\xbc\xaf'\x1c", "a 7-Zip archive", "unpack it and name the folder"),
+        ("IMG_1.HEIC", HEIC, "a HEIC picture", "export such pictures as JPEG"),
+        ("clip", b"\0\0\0\x18ftypisom", "a film", "export its frames"),
+        ("one.jpg", b"\xff\xd8\xff\xe0", "a single picture", "name a folder that holds a folder of pictures"),
+        ("one", b"\x89PNG\r\n\x1a\n", "a single picture", "name a folder that holds a folder of pictures"),
+        ("paper", b"%PDF-1.7\n", "a PDF", "export its text"),
+        ("table.parquet", b"PAR1\0\0", "a Parquet table", "use a recipe that reads it itself"),
+        ("arrays.npz", ZIP_OF_NPY, "a NumPy archive", "use a recipe that reads it itself"),
+        ("array", b"\x93NUMPY\1\0", "a NumPy array", "use a recipe that reads it itself"),
+        ("model.safetensors", b"\2" + bytes(7) + b"{}", "a safetensors file", "to start from weights use"),
+        ("model.pkl", b"\x80\x05K\1.", "a Python pickle", "m1d unpickles nothing"),
+        ("house.csv.gz", gzip.compress(b"a,b\n"), "a compressed file with no tar in it", "unpack it first"),
+        ("fake.png", b"a,b\n1,2\n", "a CSV table", "use a recipe that reads it itself"),
     ],
 )
-def test_what_does_not_fit_is_called_by_its_name(
-    root: Path, tmp_path: Path, name: str, message: str, hint: str
+def test_a_file_that_is_no_dataset_is_called_by_its_name_whatever_it_is_called(
+    root: Path, tmp_path: Path, name: str, content: bytes, called: str, hint: str
 ) -> None:
-    (tmp_path / name).write_bytes(b"1,2,3\n")
+    (tmp_path / name).write_bytes(content)
     error = refused(root, tmp_path / name)
     assert error.reason is Reason.BAD_DATA
-    assert name + message in error.message
+    wanted = "images of 32 px (squeeze) and a label for each"
+    assert error.message == f'"{tmp_path / name}" is {called}; expected {wanted}'
     assert error.hint.startswith(hint)
 
 
+def test_a_pipe_and_an_empty_file_are_refused_without_being_opened(root: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "empty.csv").touch()
+    assert f'"{tmp_path / "pipe"}" is neither a file nor a folder' in refused(root, tmp_path / "pipe").message
+    assert f'"{tmp_path / "empty.csv"}" is empty (0 bytes)' in refused(root, tmp_path / "empty.csv").message
+
+
+def test_a_folder_of_something_else_says_what_it_holds(root: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "arrays" / name).mkdir(parents=True)
+        np.save(tmp_path / "arrays" / name / "x.npy", np.zeros(3))
+        (tmp_path / "tables" / name).mkdir(parents=True)
+        (tmp_path / "tables" / name / "x.csv").write_text("a,b\n1,2\n")
+    assert "is a class without an image: it has a NumPy array" in refused(root, tmp_path / "arrays").message
+    assert '/tables" has tables; expected images' in refused(root, tmp_path / "tables").message
+
+
 def test_a_recipe_that_needs_what_no_source_has_is_refused(root: Path, own_images: Path) -> None:
-    assert '" has images and a label for each, and the recipe needs text' in refused(root, own_images, "", TEXT).message
+    assert '" has images and a label for each; expected text' in refused(root, own_images, "", TEXT).message
     error = refused(root, own_images, "", (Need("image"), Need("caption")))
     assert "cannot be read as images of 32 px (squeeze) and captions" in error.message
 

@@ -62,7 +62,7 @@ def test_a_folder_with_splits_keeps_them(root: Path, tmp_path: Path) -> None:
         (tmp_path / "texts" / split / "a.txt").write_text(split * 5)
     dataset = read(root, tmp_path / "texts", needs=TEXT)
     assert (texts(dataset, "train"), texts(dataset, "test")) == ([b"train" * 5], [b"Validation" * 5])
-    assert list(dataset.manifest.notes) == ['the split "Validation" is taken as the test split']
+    assert list(dataset.manifest.notes) == ['the folder "Validation" is taken as the test split']
     (tmp_path / "texts" / "odd.txt").write_text("odd")
     assert "is neither in train nor in test" in refused_after(root, tmp_path / "texts")
 

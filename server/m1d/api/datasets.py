@@ -66,7 +66,7 @@ def _dataset(dataset: CachedDataset) -> dataset_pb2.Dataset:
         cached=True,
         rows=dataset.rows,
         columns=[_column(column) for column in dataset.columns],
-        notes=dataset.notes,
+        notes=[*dataset.warnings, *dataset.notes],
         size_bytes=dataset.size_bytes,
         create_time=timestamp(dataset.create_time),
     )

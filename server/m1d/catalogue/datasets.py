@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import shutil
@@ -80,6 +81,13 @@ def needs_of(home: Home, source: str, settings: Mapping[str, object]) -> Sequenc
     return (Need("text"),)
 
 
+def _checked_needs(home: Home, source: str, settings: Mapping[str, object]) -> Sequence[Need]:
+    check_source(home.data, source)
+    needs = needs_of(home, source, settings)
+    check_source(home.data, source, needs)
+    return needs
+
+
 async def prepare(
     home: Home, environment: Mapping[str, str], source: str, name: str, settings: Mapping[str, object]
 ) -> AsyncIterator[ReadProgress | CachedDataset]:
@@ -90,10 +98,8 @@ async def prepare(
     Raises:
         M1Error: what is wrong with the source, and with which file of it, or with the settings.
     """
-    await look_at(source, check_source, home.data, source)
     check_name(name)
-    needs = await look_at(source, needs_of, home, source, settings)
-    await look_at(source, check_source, home.data, source, needs)
+    needs = await look_at(source, _checked_needs, home, source, settings)
     arguments = ["prepare", "--data-root", str(home.data), "--source", source, *(["--name", name] if name else [])]
     arguments += ["--needs", json.dumps([asdict(need) for need in needs])]
     errors = home.cache / f"prepare-{next(_numbers)}.err"

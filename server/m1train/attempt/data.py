@@ -6,10 +6,10 @@ import contextlib
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from m1.checkpoint_state import State
@@ -20,6 +20,7 @@ from m1.jobdir import Spec, Want, data_version_path
 from m1.journal import Notice, Phase
 from m1.process.control import Control
 from m1.process.journal import Journal
+from numpy.typing import NDArray
 
 from m1train.data.cache import newest, open_dataset
 from m1train.data.prepare import prepare
@@ -40,8 +41,13 @@ class Opened:
 
     info: DataInfo
     train: Samples
+    val: Samples | None
     test: Samples | None
     sha256: str
+    notes: Sequence[str] = ()
+    """How they were read, and what was left out or taken as something else, a sentence each."""
+    warnings: Sequence[str] = ()
+    """What is likely a mistake in them."""
 
 
 def open_data(
@@ -66,7 +72,7 @@ def open_data(
     facts = json.loads(state.job.facts) if state and state.job and state.job.facts else None
     if declared.reads_data:
         read = own_data(task, Path(spec.data), directory, facts)
-        opened = Opened(read.info, read.train, read.test, read.sha256)
+        opened = Opened(read.info, read.train, None, read.test, read.sha256)
     else:
         # A checkpoint of its own names the version of the data that the job began with; before there is one, a file.
         own = state and state.job and state.job.id == spec.job_id
@@ -74,6 +80,11 @@ def open_data(
         opened = _from_cache(task, spec, facts, version, journal, control)
         if not version:
             _begin_with(directory, opened.sha256)
+    if not (state and state.job and state.job.id == spec.job_id):  # else it has been said
+        for note in opened.notes:
+            _tell(journal, note)
+        for warning in opened.warnings:
+            _tell(journal, warning, "warning")
     check_stop(control)  # but to hold is the loop's: from there on the daemon is told
     tested = f"{len(opened.test)} to test on" if opened.test is not None else "no test split"
     took_s = time.monotonic() - began
@@ -121,16 +132,22 @@ def _from_cache(
         if known is None:
             raise
         said = f"{error.message}: the job trains on what was read before that, and not on what is there now"
-        log.warning("%s", said)
-        journal.append(Notice("warning", said))
+        _tell(journal, said, "warning")
         read = known
     dataset = open_dataset(read)
-    log.info("it has %s", words_of(list(dataset.columns.values())))
     train = dataset.splits["train"]
     info = DataInfo(dataset.columns, facts if facts is not None else task.facts(train))
-    test = dataset.splits.get("test")
-    test_samples = task.samples(test, info) if test is not None else None
-    return Opened(info, task.samples(train, info), test_samples, dataset.content_sha256)
+    samples = {split: task.samples(arrays, info) for split, arrays in dataset.splits.items()}
+    read_as = f"the data are read as {words_of(list(dataset.columns.values()))}"
+    return Opened(
+        info,
+        samples["train"],
+        samples.get("val"),
+        samples.get("test"),
+        dataset.content_sha256,
+        (read_as, *dataset.manifest.notes),
+        dataset.manifest.warnings,
+    )
 
 
 def split_up(task: AnyTask, opened: Opened, source: str, journal: Journal) -> Material:
@@ -148,12 +165,7 @@ def split_up(task: AnyTask, opened: Opened, source: str, journal: Journal) -> Ma
         _tell(
             journal, f"the data have no test split: {len(tested)} of {len(opened.train)} samples are set apart as one"
         )
-    wanted = task.n_validation
-    held_out = min(wanted, len(training) // 10)
-    if held_out < wanted:
-        words = f"{held_out} of the {len(training)} training samples are held out for validation, a tenth"
-        _tell(journal, f"{words}, and not {wanted}")
-    training, validation = task.split(opened.train, training, held_out, "val")
+    training, validation = _validation(task, opened, training, journal)
     least = max(2, task.least_batch)
     if len(training) < least:
         raise M1Error(
@@ -163,9 +175,24 @@ def split_up(task: AnyTask, opened: Opened, source: str, journal: Journal) -> Ma
             field="data",
             value=source,
         )
-    return Material(opened.info, opened.train, training, validation, test, tested)
+    val = opened.train if opened.val is None else opened.val
+    return Material(opened.info, opened.train, training, val, validation, test, tested)
 
 
-def _tell(journal: Journal, message: str) -> None:
+def _validation(
+    task: AnyTask, opened: Opened, training: NDArray[np.int64], journal: Journal
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """What is left to train on, and what is validated on: the data's own split for it, or a part of the training."""
+    wanted = task.n_validation
+    if opened.val is not None:
+        return training, np.arange(len(opened.val) if wanted else 0)
+    held_out = min(wanted, len(training) // 10)
+    if held_out < wanted:
+        words = f"{held_out} of the {len(training)} training samples are held out for validation, a tenth"
+        _tell(journal, f"{words}, and not {wanted}")
+    return task.split(opened.train, training, held_out, "val")
+
+
+def _tell(journal: Journal, message: str, severity: Literal["info", "warning"] = "info") -> None:
     log.info("%s", message)
-    journal.append(Notice("info", message))
+    journal.append(Notice(severity, message))

@@ -169,6 +169,7 @@ def _described(directory: Path, name: str, needs: Sequence[Need], source: Descri
         create_time=time.time(),
         needs=needs,
         notes=stored.notes,
+        warnings=stored.warnings,
     )
     manifest.write(directory)
     return manifest

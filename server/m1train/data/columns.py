@@ -19,7 +19,7 @@ from m1.columns import Column
 from m1.errors import M1Error, Reason
 from numpy.typing import NDArray
 
-SPLITS = ("train", "test")
+SPLITS = ("train", "test", "val")
 # How much is copied at a time.
 COPY_BYTES = 8 << 20
 _DAMAGED = "delete this folder of the cache"
@@ -46,6 +46,7 @@ class Stored:
     sha256: str
     """Of all columns of all splits: the same for a folder and a tar of it."""
     notes: Sequence[str] = field(default_factory=list)
+    warnings: Sequence[str] = field(default_factory=list)
 
 
 def file_of(directory: Path, split: str, name: str) -> Path:

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from m1.columns import Need
 from m1.errors import M1Error, Reason
+from m1.file_kinds import kind_of_bytes
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from m1train.data.fit import Fit, Pixels, orientation_of, upright
@@ -63,8 +64,6 @@ _DECODERS_COPIES = {"PNG": 1, "JPEG": 1, "BMP": 1, "PPM": 1}
 _OTHER_COPIES = 3
 # A progressive JPEG's coefficients: two bytes for each of three colours.
 _PROGRESSIVE_BYTES = 6
-# HEIC's major brands, where every ISO media file has its own.
-_HEIC = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 
 
 @dataclass(frozen=True)
@@ -126,7 +125,7 @@ def check_size(size_bytes: int, where: object) -> None:
     """Refuse a file that is too large for an image, before it is read."""
     if not 0 <= size_bytes <= MAX_IMAGE_BYTES:
         problem = f"has {size_bytes:,} bytes, and an image has at most {MAX_IMAGE_BYTES:,}"
-        raise bad_data(where, problem, "remove it or store it smaller")
+        raise bad_data(where, problem, "store it smaller, or move it out of the dataset")
 
 
 @cache
@@ -145,7 +144,7 @@ def decode(file: ImageFile, fit: Fit = SQUEEZED_TO_32, budget: Budget | None = N
         M1Error: BAD_DATA naming the file.
     """
     if not file.content:
-        raise bad_data(file.where, "is empty (0 bytes)", "remove the file or replace it by a whole one")
+        raise bad_data(file.where, "is empty (0 bytes)", "put the whole picture there, or take the file away")
     try:
         with Image.open(io.BytesIO(file.content), formats=_formats()) as image:
             whole = image.size
@@ -157,13 +156,15 @@ def decode(file: ImageFile, fit: Fit = SQUEEZED_TO_32, budget: Budget | None = N
                 orientation = orientation_of(image, _DECODE_ERRORS)
                 square = upright(fit.square(image), orientation)
     except UnidentifiedImageError as error:
-        if file.content[4:8] == b"ftyp" and file.content[8:12] in _HEIC:
-            raise bad_data(file.where, "is a HEIC picture", "export such pictures as JPEG") from error
-        raise bad_data(
-            file.where, "is not an image that can be read", "remove the file or replace it by a PNG"
-        ) from error
+        kind = kind_of_bytes(file.content)
+        if kind is not None and kind.gives != "one image":
+            raise bad_data(file.where, f"is {kind.words}, not an image that can be read", kind.way_out) from error
+        problem = "is not an image that can be read"
+        raise bad_data(file.where, problem, "save it as PNG or JPEG, or move it out of the dataset") from error
     except _DECODE_ERRORS as error:
-        raise bad_data(file.where, f"cannot be read as an image ({error})", "replace it by a whole one") from error
+        raise bad_data(
+            file.where, f"cannot be read as an image ({error})", "put a whole one there, or move it out of the dataset"
+        ) from error
     return Sample(file.split, file.label, file.name, np.asarray(square, np.uint8), orientation != 1)
 
 

@@ -18,6 +18,9 @@ from m1train.data.fit import Fit
 from m1train.data.progress import Progress
 from m1train.data.sources.layout import LAYOUT, counted, resolved_splits
 
+_TURNED = ("image was turned upright by its EXIF orientation", "images were turned upright by their EXIF orientation")
+_TWICE = ("image is in more than one class", "different images are in more than one class")
+
 
 class ImageSource(Protocol):
     """What labelled images can be read from."""
@@ -95,10 +98,11 @@ def store_images(directory: Path, source: ImageSource, needs: Sequence[Need], pr
                 _store_split(directory, split, splits[split], columns, digest)
         for split in read:
             (directory / f"{split}.raw").unlink()
-    notes = [*source.notes, *_notes(splits, turned)]
-    return Stored(
-        columns, {split: len(splits[split].index) for split in SPLITS if split in splits}, digest.hexdigest(), notes
-    )
+    notes = [*source.notes, *([counted(turned, *_TURNED)] if turned else [])]
+    twice = _in_several_classes(list(splits.values()))
+    warnings = [counted(twice, *_TWICE)] if twice else []
+    rows = {split: len(splits[split].index) for split in SPLITS if split in splits}
+    return Stored(columns, rows, digest.hexdigest(), notes, warnings)
 
 
 def _store_split(directory: Path, split: str, read: _Read, columns: Sequence[Column], digest: Digest) -> None:
@@ -117,19 +121,14 @@ def _checked_classes(source: str, splits: dict[str, _Read]) -> list[str]:
     """The class names, sorted."""
     found = {split: {label for label, _ in read.index} for split, read in splits.items()}
     classes = sorted(found["train"])
-    for label in sorted(found.get("test", set()) - set(classes)):
-        raise bad_data(source, f'has images of the class "{label}" in test and none in train', "add some to train")
+    for split, labels in found.items():
+        for label in sorted(labels - set(classes)):
+            raise bad_data(
+                source, f'has images of the class "{label}" in {split} and none in train', "add some to train"
+            )
     if len(classes) < 2:
         raise bad_data(source, f'has only one class, "{classes[0]}"', f"it takes two classes at least; {LAYOUT}")
     return classes
-
-
-def _notes(splits: dict[str, _Read], turned: int) -> Iterator[str]:
-    if turned:
-        yield counted(turned, "image was", "images were") + " turned upright, as EXIF says that the camera was held"
-    twice = _in_several_classes(list(splits.values()))
-    if twice:
-        yield counted(twice, "image occurs", "images occur") + " in more than one class"
 
 
 def _in_several_classes(parts: Sequence[_Read]) -> int:

@@ -56,8 +56,10 @@ class Material:
     train: Samples
     training: NDArray[np.int64]
     """Which samples of `train` are learnt from."""
+    val: Samples
+    """`train` again, where the data have no split for validation."""
     validation: NDArray[np.int64]
-    """Which samples of `train` are held out; none: nothing is validated."""
+    """Which samples of `val` are validated on, held out where they are of `train`; none: nothing is validated."""
     test: Samples
     tested: NDArray[np.int64]
     """Which samples of `test` are tested on."""
@@ -165,7 +167,7 @@ class Loop:
             self._snapshot = None
 
     def _validate(self) -> None:
-        measured = self._evaluate("val", self._material.train, self._material.validation)
+        measured = self._evaluate("val", self._material.val, self._material.validation)
         reach("before.validated")
         self._position.validated_step = self._position.step
         # What is no number (an F1 of nothing) chooses no checkpoint, and stands in none.

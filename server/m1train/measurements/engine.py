@@ -178,7 +178,7 @@ class Engine:
         # Whole batches only, so that every step is as large as the next.
         used, none = np.arange(len(numbers) // config.batch_size * config.batch_size), np.arange(0)
         samples = Rows(columns)
-        material = Material(info, samples, used, none, samples, none)
+        material = Material(info, samples, used, samples, none, samples, none)
         writer = CheckpointWriter(directory, journal, 1, LOSS, None)
         ends.callback(writer.close)
         context = Context({}, [], Origin(), Control(directory), journal, writer, Results(directory, journal))

@@ -1,43 +1,42 @@
-"""A tar, of any compression that tarfile reads, of `<split>/<class>/<image>` or `<class>/<image>`.
+"""A tar, of any compression that tarfile reads, or a ZIP archive, of `<split>/<class>/<image>` or `<class>/<image>`.
 
-Both may lie below any number of leading folders; all images lie as the first one does. It is read as a stream and never
-unpacked to the disk. Links, devices and names that lead out of the tar are refused all the same: a tar that has them is
-not what it says.
+Both may lie below any number of leading folders; all images lie as the first one does. It is never unpacked to the
+disk. Links, devices and names that lead out of the archive are refused all the same: one that has them is not what it
+says.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from tarfile import TarFile
 from typing import BinaryIO
 
-from m1.datasets import is_litter
 from m1.errors import M1Error
+from m1.file_kinds import is_litter
 
 from m1train.data.decode import SQUEEZED_TO_32, ImageFile, Sample, bad_data, check_size, decoded
 from m1train.data.fit import Fit
 from m1train.data.progress import Progress
-from m1train.data.sources import cifar10
+from m1train.data.sources import cifar10, tar, zipped
 from m1train.data.sources.layout import (
     LAYOUT,
+    LeftOut,
+    check_splits,
     class_of,
-    is_in_cloud,
-    notes_on_cloud,
     notes_on_splits,
-    resolved_splits,
     split_of,
     unknown_split,
 )
-from m1train.data.sources.tar import READ_ERRORS, TarHeaderError, is_compressed, open_tar
+from m1train.data.sources.member import Member
 
-_ANEW = "make the tar anew, "
+_UNPACK = "unpack it and name the folder"
 
 
 class _Layout:
-    """How the images of a tar lie, as far as it has been read."""
+    """How the images of an archive lie, as far as it has been read."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -63,28 +62,27 @@ class _Layout:
         if with_split != self._with_splits:
             raise self._mixed(parts, where)
         if root != self._root:
-            raise bad_data(where, "belongs to a second data set in the same tar", LAYOUT)
+            raise bad_data(where, "belongs to a second dataset in the same archive", LAYOUT)
         if parts in self._images:
-            raise bad_data(where, "stands twice in the tar", f"{_ANEW}with each image once")
+            raise bad_data(where, "stands twice in the archive", "make the archive again, with each image once")
         self._images.add(parts)
         self._filled.add(parts[:-1])
         return self._split(parts[-3]) if with_split else "train", class_of(parts[-2], where)
 
     def check_whole(self) -> None:
-        """Refuse a tar without images, and a class without one."""
+        """Refuse an archive without images, and a class without one."""
         if self._root is None:
             raise bad_data(self._path, "holds no images", LAYOUT)
         depth = len(self._root) + (2 if self._with_splits else 1)
         for folder in sorted(self._folders - self._filled):
             if len(folder) == depth and folder[: len(self._root)] == self._root:
                 where = f"{self._path}:{'/'.join(folder)}"
-                raise bad_data(where, "is a class without an image", "add images or remove the folder")
+                raise bad_data(where, "is a class without an image", "put images into it, or take the folder away")
 
     def _split(self, name: str) -> str:
         if name not in self.split_names:
             self.split_names.append(name)
-            found = {split_of(known) or "" for known in self.split_names}
-            resolved_splits(found | {"train"}, self._path)  # which may be still to come
+            check_splits(self.split_names, self._path)
         return split_of(name) or ""
 
     def _mixed(self, parts: tuple[str, ...], where: str) -> M1Error:
@@ -106,7 +104,7 @@ class Archive:
             M1Error: BAD_DATA, for an empty or unreadable file.
         """
         self._path = path
-        self._layout, self._in_cloud = _Layout(path), 0
+        self._layout, self._left_out = _Layout(path), LeftOut()
         self.description = str(path)
         try:
             facts = path.stat()
@@ -120,7 +118,7 @@ class Archive:
     @property
     def notes(self) -> list[str]:
         """What was left out or taken as something else, a sentence each; known when all samples have been read."""
-        return notes_on_splits(self._layout.split_names) + notes_on_cloud(self._in_cloud)
+        return notes_on_splits(self._layout.split_names) + self._left_out.notes
 
     def samples(self, progress: Progress, fit: Fit = SQUEEZED_TO_32) -> Iterator[Sample]:
         """Every image, in the tar's order; progress is in images, of a number that is known at the end.
@@ -138,50 +136,54 @@ class Archive:
         progress("read", done, done)
 
     def _files(self) -> Iterator[ImageFile]:
+        self._layout, self._left_out = _Layout(self._path), LeftOut()
         try:
-            with open(self._path, "rb") as raw, self._opened(raw) as tar:
-                yield from self._members(tar)
-        except TarHeaderError as error:
-            raise bad_data(self._path, f"is not a whole tar ({error})", LAYOUT) from error
-        except READ_ERRORS as error:
-            raise bad_data(self._path, f"is not a whole tar ({error or type(error).__name__})", LAYOUT) from error
+            with open(self._path, "rb") as raw:
+                if zipped.is_zip(raw):
+                    yield from self._images(zipped.members(raw))
+                else:
+                    with self._opened(raw) as opened:
+                        yield from self._images(tar.members(opened))
+        except (tar.TarHeaderError, *tar.READ_ERRORS, *zipped.READ_ERRORS) as error:
+            problem = f"cannot be read as an archive ({error or type(error).__name__})"
+            raise bad_data(self._path, problem, "make it again, or unpack it and name the folder") from error
         except MemoryError as error:
-            raise bad_data(self._path, "asks for more memory than there is", "make the tar anew") from error
+            raise bad_data(self._path, "asks for more memory than there is", _UNPACK) from error
         self._layout.check_whole()
 
-    def _members(self, tar: tarfile.TarFile) -> Iterator[ImageFile]:
-        self._layout, self._in_cloud = _Layout(self._path), 0
-        for member in tar:
+    def _images(self, members: Iterable[Member]) -> Iterator[ImageFile]:
+        for member in members:
             where = f"{self._path}:{member.name}"
-            check_size(min(member.size, 0), where)  # one below zero would lead tarfile back, whatever it is
+            check_size(min(member.size_bytes, 0), where)  # one below zero would lead tarfile back, whatever it is
             parts = _checked_parts(member, where)
-            if parts is None:
-                self._in_cloud += is_in_cloud(member.name.rpartition("/")[2])
-            elif member.isdir():
-                self._layout.add_folder(parts)
-            else:
+            if not parts or any(is_litter(part) for part in parts[:-1]):
+                continue
+            if member.what == "folder":
+                if not is_litter(parts[-1]):
+                    self._layout.add_folder(parts)
+            elif not self._left_out.takes(parts[-1]):
                 split, label = self._layout.place(parts, where)
-                check_size(member.size, where)
-                content = tar.extractfile(member)
-                assert content is not None  # only a regular file gets here
-                yield ImageFile(split, label, parts[-1], where, content.read())
+                check_size(member.size_bytes, where)
+                yield ImageFile(split, label, parts[-1], where, member.read())
 
-    def _opened(self, raw: BinaryIO) -> tarfile.TarFile:
+    def _opened(self, raw: BinaryIO) -> TarFile:
         try:
-            return open_tar(raw)
-        except READ_ERRORS as error:
-            if is_compressed(raw):
-                problem = "is not a whole tar archive (compressed, and cut off, damaged or of something else)"
+            return tar.open_tar(raw)
+        except tar.READ_ERRORS as error:
+            if tar.is_compressed(raw):
+                problem = "is not a whole tar (compressed, and cut off, damaged or of something else)"
             else:
-                problem = "is not a tar archive"
+                problem = "is neither a folder nor an archive of images that m1d can read"
             raise bad_data(self._path, problem, LAYOUT) from error
 
 
-def _checked_parts(member: tarfile.TarInfo, where: str) -> tuple[str, ...] | None:
-    """The parts of a member's name; None for what is passed over."""
+def _checked_parts(member: Member, where: str) -> tuple[str, ...]:
+    """The parts of a member's name."""
     parts = tuple(part for part in member.name.split("/") if part not in ("", "."))
     if member.name.startswith("/") or ".." in parts:
-        raise bad_data(where, "leads out of the tar", "make the tar anew, with plain relative names")
-    if not (member.isfile() or member.isdir()):
-        raise bad_data(where, "is a link or a device", "make the tar anew, of files and folders alone")
-    return None if not parts or any(is_litter(part) for part in parts) else parts
+        raise bad_data(where, "leads out of the archive", "make the archive again, with plain relative names")
+    if member.what == "link":
+        raise bad_data(where, "is a link", _UNPACK)
+    if member.what == "other":
+        raise bad_data(where, "is neither a file nor a folder", "make the archive again, of files and folders alone")
+    return parts

@@ -1,4 +1,4 @@
-"""A folder of `<split>/<class>/<image>` or `<class>/<image>`, perhaps inside one more folder."""
+"""A folder of `<split>/<class>/<image>` or `<class>/<image>`, perhaps inside other folders that hold nothing else."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from m1.datasets import is_litter
+from m1.errors import M1Error
+from m1.file_kinds import is_litter, kind_by_name
 
 from m1train.data.decode import (
     SQUEEZED_TO_32,
@@ -22,9 +23,10 @@ from m1train.data.fit import Fit
 from m1train.data.progress import Progress
 from m1train.data.sources.layout import (
     LAYOUT,
+    LeftOut,
+    check_splits,
     class_of,
     is_in_cloud,
-    notes_on_cloud,
     notes_on_splits,
     resolved_splits,
     split_of,
@@ -32,6 +34,8 @@ from m1train.data.sources.layout import (
 )
 
 _Entry = os.DirEntry[str]
+# Folders around the dataset: far more than anybody has, and an end to a link that leads back.
+_MOST_WRAPPERS = 8
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class Folder:
             M1Error: BAD_DATA, for what is not such a folder.
         """
         self.description = str(path)
-        self._in_cloud = 0
+        self._left_out = LeftOut()
         self._split_notes: list[str] = []
         try:
             self._files = list(self._listed(path))
@@ -65,7 +69,7 @@ class Folder:
     @property
     def notes(self) -> list[str]:
         """What was left out or taken as something else, a sentence each."""
-        return self._split_notes + notes_on_cloud(self._in_cloud)
+        return self._split_notes + self._left_out.notes
 
     def samples(self, progress: Progress, fit: Fit = SQUEEZED_TO_32) -> Iterator[Sample]:
         """Every image, in the order of the names; progress is in images."""
@@ -83,57 +87,86 @@ class Folder:
             yield ImageFile(file.split, file.label, os.path.basename(file.path), file.path, content)
 
     def _listed(self, root: Path) -> Iterator[_Listed]:
-        top = _folders(root)
-        if len(top) == 1 and not split_of(top[0].name) and _holds_folders_alone(top[0]):
-            top = _folders(top[0])
-        named = [entry.name for entry in top if split_of(entry.name)]
+        top = self._unwrapped(root)
+        named = [entry.name for entry in top if split_of(entry.name) and _holds_folders(entry)]
         if not named:
+            self._check_not_flat(root, top)
             yield from self._classes(top, "train")
             return
-        self._split_notes = notes_on_splits(named)
+        check_splits(named, root)
         resolved = resolved_splits([split_of(name) or "" for name in named], root)
+        self._split_notes = notes_on_splits(named)
         for entry in top:
             split = split_of(entry.name)
-            if split is None:
+            if split is None or entry.name not in named:
                 raise unknown_split(entry.name, root)
-            yield from self._classes(_folders(entry), resolved[split])
+            yield from self._classes(self._folders(entry), resolved[split])
+
+    def _unwrapped(self, root: Path) -> list[_Entry]:
+        """The folders of the dataset: where one holds but another one that is neither a split nor a class, its."""
+        top = self._folders(root)
+        for _ in range(_MOST_WRAPPERS):
+            if len(top) != 1 or split_of(top[0].name) or not _holds_folders(top[0]):
+                break
+            top = self._folders(top[0])
+        return top
+
+    def _check_not_flat(self, root: Path, top: list[_Entry]) -> None:
+        if all(split_of(entry.name) for entry in top):
+            names = " and ".join(f'"{entry.name}"' for entry in top)
+            raise bad_data(root, f"has its pictures directly in {names}, with no folder for each class", LAYOUT)
 
     def _classes(self, folders: list[_Entry], split: str) -> Iterator[_Listed]:
         for folder in folders:
             label = class_of(folder.name, folder.path)
-            images = _entries(folder)
-            missing = _placeholders(folder)
-            self._in_cloud += missing
-            if not images:
-                hint = "download its pictures from iCloud" if missing else "add images or remove the folder"
-                raise bad_data(folder.path, "is a class without an image", hint)
-            for image in images:
-                if not image.is_file():
-                    raise bad_data(image.path, "is not a file", LAYOUT)
-                facts = image.stat()
-                yield _Listed(split, label, image.path, facts.st_size, facts.st_mtime_ns)
+            empty = True
+            for image in _entries(folder, litter=True):
+                if self._left_out.takes(image.name):
+                    continue
+                if image.is_dir():
+                    raise bad_data(image.path, "is a folder inside a class's folder", LAYOUT)
+                yield _listed(split, label, image)
+                empty = False
+            if empty:
+                raise _empty_class(folder)
+
+    def _folders(self, folder: Path | _Entry) -> list[_Entry]:
+        """The folders in one that holds nothing else to be read."""
+        entries = _entries(folder)
+        if not entries:
+            raise bad_data(os.fspath(folder), "is empty", LAYOUT)
+        folders = [entry for entry in entries if entry.is_dir()]
+        for entry in entries:
+            if not entry.is_dir() and not self._left_out.takes(entry.name):
+                raise bad_data(entry.path, "is not in a class's folder", LAYOUT)
+        if not folders:
+            raise bad_data(os.fspath(folder), "holds no folders of images", LAYOUT)
+        return folders
 
 
-def _folders(folder: Path | _Entry) -> list[_Entry]:
-    """The folders in one that must hold nothing else."""
-    entries = _entries(folder)
-    if not entries:
-        raise bad_data(os.fspath(folder), "is empty", LAYOUT)
-    for entry in entries:
-        if not entry.is_dir():
-            raise bad_data(entry.path, "is not in a class's folder", LAYOUT)
-    return entries
+def _holds_folders(folder: _Entry) -> bool:
+    """Return True for a split, or a wrapper, and not for a class."""
+    return any(found.is_dir() for found in _entries(folder))
 
 
-def _holds_folders_alone(folder: _Entry) -> bool:
-    entries = _entries(folder) if folder.is_dir() else []
-    return bool(entries) and all(entry.is_dir() for entry in entries)
+def _listed(split: str, label: str, image: _Entry) -> _Listed:
+    if not image.is_file():
+        problem = "is a link to nothing" if image.is_symlink() else "is not a file"
+        raise bad_data(image.path, problem, "put the picture itself there")
+    facts = image.stat()
+    return _Listed(split, label, image.path, facts.st_size, facts.st_mtime_ns)
 
 
-def _entries(folder: Path | _Entry) -> list[_Entry]:
+def _empty_class(folder: _Entry) -> M1Error:
+    names = os.listdir(folder)
+    if any(is_in_cloud(name) for name in names):
+        return bad_data(folder.path, "is a class without an image", "download its pictures from iCloud")
+    kind = next((kind for name in sorted(names) if (kind := kind_by_name(name))), None)
+    if kind:
+        return bad_data(folder.path, f"is a class without an image: it has {kind.words}", kind.way_out)
+    return bad_data(folder.path, "is a class without an image", "put images into it, or take the folder away")
+
+
+def _entries(folder: Path | _Entry, *, litter: bool = False) -> list[_Entry]:
     with os.scandir(folder) as found:
-        return sorted((entry for entry in found if not is_litter(entry.name)), key=lambda entry: entry.name)
-
-
-def _placeholders(folder: _Entry) -> int:
-    return sum(is_in_cloud(name) for name in os.listdir(folder))
+        return sorted((entry for entry in found if litter or not is_litter(entry.name)), key=lambda entry: entry.name)

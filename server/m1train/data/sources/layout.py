@@ -1,7 +1,8 @@
-"""How labelled images lie in a folder or a tar: `<split>/<class>/<image>`, or `<class>/<image>` without a split.
+"""How labelled images lie in a folder or an archive: `<split>/<class>/<image>`, or `<class>/<image>` without a split.
 
-A split is called train, test, or val, valid or validation, in any capitals. Where there is no test, the one for
-validation is taken as it; where there is neither, the engine sets a part of train apart.
+A split is called train, test or val, or by a word that means one of them, in any capitals. Where there is no test
+split, the one for validation is taken as it; where there is neither, the engine sets a part of train apart. What lies
+among the images and is none by its name (a readme, a table of labels) is passed over and counted.
 """
 
 from __future__ import annotations
@@ -10,12 +11,17 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 
 from m1.errors import M1Error
+from m1.file_kinds import is_litter, is_no_picture
 
 from m1train.data.decode import bad_data, shown
 
-LAYOUT = "it takes <class>/<image>, or <split>/<class>/<image> with the splits train and test"
+LAYOUT = "it takes <class>/<image>, or <split>/<class>/<image> with the splits train, test and val"
 IN_CLOUD = ".icloud"
-_SPLITS = {"train": "train", "test": "test", "val": "val", "valid": "val", "validation": "val"}
+_SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("test", "testing"), "test"),
+    **dict.fromkeys(("val", "valid", "validation", "validate", "dev"), "val"),
+}
 
 
 def split_of(name: str) -> str | None:
@@ -24,34 +30,51 @@ def split_of(name: str) -> str | None:
 
 
 def resolved_splits(found: Iterable[str], where: object) -> dict[str, str]:
-    """What each split that was found is in the data set: "train" or "test".
+    """What each split that was found is in the dataset: "train", "test" or "val".
 
     Raises:
-        M1Error: BAD_DATA, where there is no train, or both a test and a validation split.
+        M1Error: BAD_DATA, where there is no train.
     """
     splits = set(found)
-    if splits >= {"val", "test"}:
-        raise bad_data(
-            where,
-            'has a split "test" and one for validation, and what validates is held out of train',
-            "put what is for validation under train, or leave it out",
-        )
     if "train" not in splits:
         raise bad_data(where, 'has no split "train"', LAYOUT)
-    return {split: "test" if split == "val" else split for split in splits}
+    return {split: "test" if split == "val" and "test" not in splits else split for split in splits}
+
+
+def check_splits(names: Sequence[str], where: object) -> None:
+    """Refuse two folders that are the same split.
+
+    Raises:
+        M1Error: BAD_DATA.
+    """
+    by_split: dict[str, str] = {}
+    for name in names:
+        other = by_split.setdefault(split_of(name) or "", name)
+        if other != name:
+            problem = f'has the folders "{shown(other)}" and "{shown(name)}", which are one split'
+            raise bad_data(where, problem, "put the images of both into one of them")
 
 
 def notes_on_splits(found: Sequence[str]) -> list[str]:
     """What is to be said of the splits' names, as they were found."""
-    return [f'the split "{name}" is taken as the test split' for name in found if split_of(name) == "val"]
+    means = resolved_splits([split_of(name) or "" for name in found], "") if found else {}
+    said = []
+    for name in found:
+        meant = means[split_of(name) or ""]
+        if name.lower() != meant:
+            said.append(f'the folder "{shown(name)}" is taken as the {_SAID[meant]} split')
+    return said
+
+
+_SAID = {"train": "training", "test": "test", "val": "validation"}
 
 
 def unknown_split(name: str, where: object) -> M1Error:
     """The error for a folder that is beside splits and is none."""
     return bad_data(
         where,
-        f'has a split "{shown(name)}", and only train and test are known',
-        "put the images under train/<class>/ and test/<class>/; validation images are held out of train",
+        f'has a folder "{shown(name)}" beside its splits, and only train, test and val are known',
+        "rename it to the split that it is, or name a folder without it",
     )
 
 
@@ -76,6 +99,35 @@ def is_in_cloud(name: str) -> bool:
 def counted(n: int, one: str, many: str) -> str:
     """A sentence that begins with a number: "1 picture is ...", "30 pictures are ..."."""
     return f"{n:,} {one if n == 1 else many}"
+
+
+class LeftOut:
+    """What is left out of a source, counted as it is come upon."""
+
+    def __init__(self) -> None:
+        self._in_cloud = self._no_pictures = 0
+        self._first = ""
+
+    def takes(self, name: str) -> bool:
+        """Return True for a file that is not to be read as an image, having counted it unless it is litter."""
+        if is_litter(name):
+            self._in_cloud += is_in_cloud(name)
+            return True
+        if is_no_picture(name):
+            self._first = self._first or name
+            self._no_pictures += 1
+            return True
+        return False
+
+    @property
+    def notes(self) -> list[str]:
+        """A sentence for each kind."""
+        found = notes_on_cloud(self._in_cloud)
+        if self._no_pictures:
+            words = "file that is no picture was passed over", "files that are no pictures were passed over"
+            first = "" if self._no_pictures == 1 else "the first is "
+            found.append(f'{counted(self._no_pictures, *words)} ({first}"{shown(self._first)}")')
+        return found
 
 
 def notes_on_cloud(n: int) -> list[str]:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import lzma
 import tarfile
 import zlib
+from collections.abc import Iterator
+from functools import partial
 from typing import BinaryIO, Self
+
+from m1train.data.sources.member import Member, What
 
 # Names and extended headers are read whole by tarfile; the longest path that a system takes has 4 KiB.
 MAX_HEADER_BYTES = 1 << 20
@@ -43,6 +47,30 @@ def open_tar(raw: BinaryIO) -> tarfile.TarFile:
         One of READ_ERRORS: for what is not a tar.
     """
     return tarfile.open(fileobj=raw, tarinfo=_CheckedHeader)
+
+
+def members(tar: tarfile.TarFile) -> Iterator[Member]:
+    """Everything in a tar, in its order; a file can be read until the next member is come to.
+
+    Raises:
+        TarHeaderError, or one of READ_ERRORS.
+    """
+    for member in tar:
+        yield Member(member.name, _what(member), member.size, partial(_content, tar, member))
+
+
+def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    content = tar.extractfile(member)
+    assert content is not None  # it is a file
+    return content.read()
+
+
+def _what(member: tarfile.TarInfo) -> What:
+    if member.isfile():
+        return "file"
+    if member.isdir():
+        return "folder"
+    return "link" if member.issym() or member.islnk() else "other"
 
 
 def is_compressed(raw: BinaryIO) -> bool:

@@ -14,8 +14,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from m1.datasets import TEXT_SUFFIXES, is_litter, suffix_of
 from m1.errors import M1Error, Reason
+from m1.file_kinds import TEXT_SUFFIXES, is_litter, suffix_of
 
 from m1train.data.decode import bad_data, shown
 from m1train.data.sources.layout import counted, is_in_cloud, notes_on_cloud, notes_on_splits, resolved_splits, split_of
