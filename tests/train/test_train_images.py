@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from m1.errors import Reason
+from m1.errors import M1Error, Reason
 from m1train.data import fit as fitting
 from m1train.data.decode import Budget, ImageFile, decode
 from m1train.data.fit import Fit
@@ -122,6 +122,16 @@ def test_a_png_with_a_large_colour_profile_is_read() -> None:
     profile = zlib.crc32(b"").to_bytes(4) * (2 << 18)
     assert np.array_equal(pixels(saved(gradient(32, 32), icc_profile=profile)), np.asarray(gradient(32, 32)))
     assert PngImagePlugin.MAX_TEXT_CHUNK > len(profile) > 2_000_000
+
+
+def test_a_picture_of_too_many_pixels_or_too_large_a_profile_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    profile = bytes(20 << 20)
+    with pytest.raises(M1Error, match="a colour profile or a text of more than 16,777,216 bytes: save it without"):
+        pixels(saved(gradient(32, 32), icc_profile=profile))
+    content = saved(Image.new("1", (400, 400)))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)
+    with pytest.raises(M1Error, match="more pixels than an image may have, 20,000: store it smaller"):
+        pixels(content)
 
 
 def test_an_image_that_takes_more_than_there_is_goes_alone() -> None:
@@ -266,7 +276,9 @@ def test_two_spellings_of_a_name_are_one_class(root: Path, own_images: Path) -> 
     for label in ("0", "1"):
         shutil.rmtree(own_images / "test" / label)
     for source in (own_images, tarred(own_images)):
-        assert list(read(root, source).manifest.classes) == [*"23456789", one]
+        manifest = read(root, source).manifest
+        assert list(manifest.classes) == [*"23456789", one]
+        assert list(manifest.notes) == ['two spellings of "café" (composed and decomposed) are one class']
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="the file system refuses such a name")

@@ -54,7 +54,6 @@ _DECODE_ERRORS = (
     KeyError,
     struct.error,
     zlib.error,
-    Image.DecompressionBombError,
 )
 # What a pixel takes: Pillow holds some modes in one byte and the others in four; one more is a colour to be resized.
 _PIXEL_BYTES = {"L": 1, "RGB": 4, "P": 2, "1": 2}
@@ -161,7 +160,13 @@ def decode(file: ImageFile, fit: Fit = SQUEEZED_TO_32, budget: Budget | None = N
             raise bad_data(file.where, f"is {kind.words}, not an image that can be read", kind.way_out) from error
         problem = "is not an image that can be read"
         raise bad_data(file.where, problem, "save it as PNG or JPEG, or move it out of the dataset") from error
+    except Image.DecompressionBombError as error:
+        problem = f"has more pixels than an image may have, {2 * (Image.MAX_IMAGE_PIXELS or 0):,}"
+        raise bad_data(file.where, problem, "store it smaller, or move it out of the dataset") from error
     except _DECODE_ERRORS as error:
+        if "MAX_TEXT_CHUNK" in str(error):
+            problem = f"has a colour profile or a text of more than {_MAX_PNG_TEXT_BYTES:,} bytes"
+            raise bad_data(file.where, problem, "save it without") from error
         raise bad_data(
             file.where, f"cannot be read as an image ({error})", "put a whole one there, or move it out of the dataset"
         ) from error

@@ -23,9 +23,8 @@ from m1train.data.progress import Progress
 from m1train.data.sources import cifar10, tar, zipped
 from m1train.data.sources.layout import (
     LAYOUT,
-    LeftOut,
+    Remarks,
     check_splits,
-    class_of,
     notes_on_splits,
     split_of,
     unknown_split,
@@ -38,8 +37,9 @@ _UNPACK = "unpack it and name the folder"
 class _Layout:
     """How the images of an archive lie, as far as it has been read."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, remarks: Remarks) -> None:
         self._path = path
+        self._remarks = remarks
         self._root: tuple[str, ...] | None = None
         self._with_splits = False
         self._images: set[tuple[str, ...]] = set()
@@ -67,7 +67,7 @@ class _Layout:
             raise bad_data(where, "stands twice in the archive", "make the archive again, with each image once")
         self._images.add(parts)
         self._filled.add(parts[:-1])
-        return self._split(parts[-3]) if with_split else "train", class_of(parts[-2], where)
+        return self._split(parts[-3]) if with_split else "train", self._remarks.class_of(parts[-2], where)
 
     def check_whole(self) -> None:
         """Refuse an archive without images, and a class without one."""
@@ -104,7 +104,8 @@ class Archive:
             M1Error: BAD_DATA, for an empty or unreadable file.
         """
         self._path = path
-        self._layout, self._left_out = _Layout(path), LeftOut()
+        self._remarks = Remarks()
+        self._layout = _Layout(path, self._remarks)
         self.description = str(path)
         try:
             facts = path.stat()
@@ -118,7 +119,7 @@ class Archive:
     @property
     def notes(self) -> list[str]:
         """What was left out or taken as something else, a sentence each; known when all samples have been read."""
-        return notes_on_splits(self._layout.split_names) + self._left_out.notes
+        return notes_on_splits(self._layout.split_names) + self._remarks.notes
 
     def samples(self, progress: Progress, fit: Fit = SQUEEZED_TO_32) -> Iterator[Sample]:
         """Every image, in the tar's order; progress is in images, of a number that is known at the end.
@@ -136,7 +137,8 @@ class Archive:
         progress("read", done, done)
 
     def _files(self) -> Iterator[ImageFile]:
-        self._layout, self._left_out = _Layout(self._path), LeftOut()
+        self._remarks = Remarks()
+        self._layout = _Layout(self._path, self._remarks)
         try:
             with open(self._path, "rb") as raw:
                 if zipped.is_zip(raw):
@@ -161,7 +163,7 @@ class Archive:
             if member.what == "folder":
                 if not is_litter(parts[-1]):
                     self._layout.add_folder(parts)
-            elif not self._left_out.takes(parts[-1]):
+            elif not self._remarks.takes(parts[-1]):
                 split, label = self._layout.place(parts, where)
                 check_size(member.size_bytes, where)
                 yield ImageFile(split, label, parts[-1], where, member.read())

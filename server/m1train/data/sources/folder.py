@@ -23,9 +23,8 @@ from m1train.data.fit import Fit
 from m1train.data.progress import Progress
 from m1train.data.sources.layout import (
     LAYOUT,
-    LeftOut,
+    Remarks,
     check_splits,
-    class_of,
     is_in_cloud,
     notes_on_splits,
     resolved_splits,
@@ -57,7 +56,7 @@ class Folder:
             M1Error: BAD_DATA, for what is not such a folder.
         """
         self.description = str(path)
-        self._left_out = LeftOut()
+        self._remarks = Remarks()
         self._split_notes: list[str] = []
         try:
             self._files = list(self._listed(path))
@@ -69,7 +68,7 @@ class Folder:
     @property
     def notes(self) -> list[str]:
         """What was left out or taken as something else, a sentence each."""
-        return self._split_notes + self._left_out.notes
+        return self._split_notes + self._remarks.notes
 
     def samples(self, progress: Progress, fit: Fit = SQUEEZED_TO_32) -> Iterator[Sample]:
         """Every image, in the order of the names; progress is in images."""
@@ -118,10 +117,10 @@ class Folder:
 
     def _classes(self, folders: list[_Entry], split: str) -> Iterator[_Listed]:
         for folder in folders:
-            label = class_of(folder.name, folder.path)
+            label = self._remarks.class_of(folder.name, folder.path)
             empty = True
             for image in _entries(folder, litter=True):
-                if self._left_out.takes(image.name):
+                if self._remarks.takes(image.name):
                     continue
                 if image.is_dir():
                     raise bad_data(image.path, "is a folder inside a class's folder", LAYOUT)
@@ -137,7 +136,7 @@ class Folder:
             raise bad_data(os.fspath(folder), "is empty", LAYOUT)
         folders = [entry for entry in entries if entry.is_dir()]
         for entry in entries:
-            if not entry.is_dir() and not self._left_out.takes(entry.name):
+            if not entry.is_dir() and not self._remarks.takes(entry.name):
                 raise bad_data(entry.path, "is not in a class's folder", LAYOUT)
         if not folders:
             raise bad_data(os.fspath(folder), "holds no folders of images", LAYOUT)

@@ -78,19 +78,6 @@ def unknown_split(name: str, where: object) -> M1Error:
     )
 
 
-def class_of(name: str, where: object) -> str:
-    """A class's name as it is stored: two spellings of é are one class.
-
-    Raises:
-        M1Error: BAD_DATA, for one that is not UTF-8.
-    """
-    try:
-        name.encode()
-    except UnicodeEncodeError as error:
-        raise bad_data(where, "is a class whose name is not UTF-8", "rename the folder") from error
-    return unicodedata.normalize("NFC", name)
-
-
 def is_in_cloud(name: str) -> bool:
     """Return True for what stands for a file that is not on this machine: ".photo.jpg.icloud"."""
     return name.startswith(".") and name.lower().endswith(IN_CLOUD)
@@ -101,12 +88,14 @@ def counted(n: int, one: str, many: str) -> str:
     return f"{n:,} {one if n == 1 else many}"
 
 
-class LeftOut:
-    """What is left out of a source, counted as it is come upon."""
+class Remarks:
+    """What is to be said of a source: what is left out, and what is taken as something else, as it is come upon."""
 
     def __init__(self) -> None:
         self._in_cloud = self._no_pictures = 0
         self._first = ""
+        self._spellings: dict[str, str] = {}
+        self._spelt_twice: dict[str, None] = {}
 
     def takes(self, name: str) -> bool:
         """Return True for a file that is not to be read as an image, having counted it unless it is litter."""
@@ -119,10 +108,26 @@ class LeftOut:
             return True
         return False
 
+    def class_of(self, name: str, where: object) -> str:
+        """A class's name as it is stored: two spellings of é are one class.
+
+        Raises:
+            M1Error: BAD_DATA, for one that is not UTF-8.
+        """
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise bad_data(where, "is a class whose name is not UTF-8", "rename the folder") from error
+        label = unicodedata.normalize("NFC", name)
+        if self._spellings.setdefault(label, name) != name:
+            self._spelt_twice[label] = None
+        return label
+
     @property
     def notes(self) -> list[str]:
         """A sentence for each kind."""
         found = notes_on_cloud(self._in_cloud)
+        found += [f'two spellings of "{label}" (composed and decomposed) are one class' for label in self._spelt_twice]
         if self._no_pictures:
             words = "file that is no picture was passed over", "files that are no pictures were passed over"
             first = "" if self._no_pictures == 1 else "the first is "
