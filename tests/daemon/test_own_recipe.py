@@ -312,9 +312,9 @@ def test_another_file_goes_on_from_its_checkpoint_as_approximate(daemon: Running
     first = client.wait(client.submit(recipe_file(mine), data="few", settings={**SHORT, "epochs": 1}))
     checkpoint = next(iter(client.list_checkpoints(first.id))).id
     mine.write_text(TEMPLATE + "# another one\n")
-    job = client.wait(client.submit(recipe_file(mine), from_checkpoint=checkpoint))
+    job = client.wait(client.submit(recipe_file(mine), from_checkpoint=checkpoint, settings={"epochs": 2}))
     assert (job.state, job.spec.settings["width"]) == (job_pb2.JOB_STATE_SUCCEEDED, 4)
-    assert [words.split("@")[0] for words in job.approximate] == ["recipe was Mine"]
+    assert [words.split("@")[0] for words in job.approximate] == ["epochs was 1, is 2", "recipe was Mine"]
     with pytest.raises(M1Error, match=r'"Mine", not of "engine": submit ./FILE.py, the file with the class Mine, or'):
         client.submit("engine", from_checkpoint=checkpoint)
 

@@ -50,7 +50,7 @@ def test_what_was_promised_and_taken_is_a_result_and_a_checkpoint_carries_its_pl
     assert [column["name"] for column in result["columns"]] == ["promised", "took", "ratio"]
     assert result["rows"][0][0] == 30.0
 
-    first = next(iter(client.list_checkpoints(job.id)))
+    *_, first = client.list_checkpoints(job.id)
     child = client.submit("cifar-fast", from_checkpoint=first.id, settings={"views": 2})
     assert plan_of(child) == plan_of(job)
 

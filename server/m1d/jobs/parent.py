@@ -27,6 +27,7 @@ from m1.settings import Value
 
 COPY = ".seed-"
 """What the name of a copy begins with; 0.1.0 called it so, and its queued jobs remember theirs."""
+_LENGTH_OF_EPOCH = ("batch_size", "val_images", "val_samples", "test_fraction")
 _STEP = re.compile(r"step-(\d{8,})")
 
 
@@ -36,6 +37,8 @@ class Parent:
 
     source: Path
     step: int
+    epoch: int
+    """How many epochs were done at that step."""
     recipe: str
     """Empty, like the others below, where the checkpoint does not say."""
     data: str
@@ -57,7 +60,7 @@ def read_parent(source: Path) -> Parent:
         # A field that this version does not know, or of another kind, is not taken over.
         profile = {k: v for k, v in origin.profile.items() if k in DECLARED and type(v) is type(DECLARED[k].default)}
         known = {k: v for k, v in profile.items() if v is not None}
-        return Parent(source, state.step, origin.recipe, origin.data, origin.settings, known)
+        return Parent(source, state.step, state.epoch, origin.recipe, origin.data, origin.settings, known)
     except (FileNotFoundError, NotADirectoryError):
         raise M1Error(
             Reason.CHECKPOINT_NOT_FOUND,
@@ -68,6 +71,26 @@ def read_parent(source: Path) -> Parent:
         ) from None
     except (OSError, ValueError) as error:
         raise _bad(source, f"{STATE_FILE}: {error}") from error
+
+
+def check_something_left(parent: Parent, data: str, settings: Mapping[str, Value]) -> None:
+    """Refuse a job that would not train one step, as far as that can be told without its data.
+
+    Where its epochs have other lengths than the parent's, the training process can tell.
+
+    Raises:
+        M1Error: INVALID_SETTING.
+    """
+    same = data == parent.data and all(settings.get(name) == parent.settings.get(name) for name in _LENGTH_OF_EPOCH)
+    epochs = settings.get("epochs")
+    if same and isinstance(epochs, int) and 0 < epochs <= parent.epoch:
+        raise M1Error(
+            Reason.INVALID_SETTING,
+            f"epochs={epochs} leaves nothing to train: the checkpoint has done {parent.epoch} of them",
+            f"set epochs to {parent.epoch + 1} or more",
+            field="settings.epochs",
+            value=str(epochs),
+        )
 
 
 def _content(path: Path) -> bytes:

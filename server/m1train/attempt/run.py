@@ -129,6 +129,7 @@ def _train(
         resume.put_back(loaded, training.model, training.optimizer, info.columns, directory)
         approximate = _approximate(state, resume.changes(state, fingerprint, config), journal)
         _place(position, state, batches.steps_per_epoch)
+        _check_something_left(spec, state, config.epochs, batches.steps_per_epoch)
     resumed = loaded.checkpoint if loaded else None
     log.info(
         "%s from step %d of %d: %d training samples, batches of %d, %d threads, torch %s",
@@ -198,6 +199,20 @@ def _place(position: Position, state: State, steps_per_epoch: int) -> None:
     position.validation = state.validation
     position.took_s = state.took_s
     position.saved = (state.step, position.validated_step)
+
+
+def _check_something_left(spec: Spec, state: State, epochs: int, steps_per_epoch: int) -> None:
+    """Refuse a job that begins with a checkpoint of another one and would not train one step."""
+    if (state.job and state.job.id == spec.job_id) or state.step < epochs * steps_per_epoch:
+        return
+    raise M1Error(
+        Reason.INVALID_SETTING,
+        f"nothing is left to train: the checkpoint stands at step {state.step:,}, and {epochs:,} epochs of "
+        f"{steps_per_epoch:,} steps end at step {epochs * steps_per_epoch:,}",
+        f"submit it with at least {state.step // steps_per_epoch + 1:,} epochs",
+        field="settings.epochs",
+        value=str(epochs),
+    )
 
 
 def _origin(spec: Spec, config: Any, info: Any) -> Origin:

@@ -21,7 +21,7 @@ from m1d.catalogue.choose_profile import choose_profile
 from m1d.catalogue.profiles import Profiles
 from m1d.catalogue.recipes import RecipeInfo, Recipes
 from m1d.jobs.names import check_name
-from m1d.jobs.parent import Parent, read_parent
+from m1d.jobs.parent import Parent, check_something_left, read_parent
 from m1d.jobs.recipe_file import RecipeUpload
 from m1d.processes.blocking import look_at
 from m1d.verbs.find import find_checkpoint
@@ -92,6 +92,8 @@ async def make_plan(parts: Parts, request: Request) -> Plan:
     elif kind == "training":
         data = data or recipe.default_data
     await _check_data(recipe, kind, data, settings, parts.home.data)
+    if parent:
+        check_something_left(parent, data, settings)
     spec = JobSpec(
         kind=kind,
         recipe=recipe.name,
