@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 
+def counted(n: int, one: str, many: str) -> str:
+    """A number and what it counts: "1 picture", "30 pictures"."""
+    return f"{n:,} {one if n == 1 else many}"
+
+
 def format_bytes(size_bytes: float) -> str:
     """Decimal units with three significant digits: 18846648 is "18.8 MB"."""
     for unit in ("B", "kB", "MB", "GB"):

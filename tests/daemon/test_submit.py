@@ -88,7 +88,7 @@ def test_data_that_do_not_have_what_the_recipe_needs_are_refused_with_both(
         assert (error.reason, error.exit_code) == (Reason.BAD_DATA, ExitCode.USAGE)
         assert data in str(error)
         assert words in str(error)
-        assert "needs" in str(error)
+        assert "expected" in str(error)
     assert daemon.client.submit("chars", data=str(tmp_path / "book.txt"), validate_only=True).sample_unit == "tokens"
 
 
@@ -119,7 +119,7 @@ def test_a_checkpoint_of_a_cpu_goes_on_on_mps_in_contiguous_memory(
 ) -> None:
     monkeypatch.setattr("sys.platform", "darwin")
     profiles = Profiles(tmp_path, Topology("Apple M1", (CoreKind("performance", 4, 4),), 2**34), dict)
-    parent = Parent(tmp_path, 5, "cifar", "digits", {}, {"threads": 2})
+    parent = Parent(tmp_path, 5, 1, "cifar", "digits", {}, {"threads": 2})
     default = Chosen(profiles.untuned(), "default")
 
     found = choose_profile({"device": "mps"}, parent, default, profiles.cores)
@@ -139,7 +139,7 @@ def test_threads_above_the_cores_are_refused_and_those_of_another_machine_s_chec
         choose_profile({"threads": 5}, None, default, profiles.cores)
     assert (caught.value.field, caught.value.value) == ("spec.profile.threads", "5")
 
-    parent = Parent(tmp_path, 5, "cifar", "digits", {}, {"threads": 64})
+    parent = Parent(tmp_path, 5, 1, "cifar", "digits", {}, {"threads": 64})
     assert choose_profile({}, parent, default, profiles.cores).profile.threads == 4
 
 
@@ -148,8 +148,8 @@ def test_a_checkpoint_of_0_1_0_goes_on_in_the_number_formats_that_it_was_trained
     default = Chosen(emulating.untuned(), "default")
     assert default.profile.optimizer_dtype == "float32"
 
-    old = Parent(tmp_path, 5, "cifar", "digits", {}, {"threads": 2})
-    newer = Parent(tmp_path, 5, "cifar", "digits", {}, {"threads": 2, "optimizer_dtype": "float32"})
+    old = Parent(tmp_path, 5, 1, "cifar", "digits", {}, {"threads": 2})
+    newer = Parent(tmp_path, 5, 1, "cifar", "digits", {}, {"threads": 2, "optimizer_dtype": "float32"})
     assert choose_profile({}, old, default, emulating.cores).profile.optimizer_dtype == "bfloat16"
     assert choose_profile({}, newer, default, emulating.cores).profile.optimizer_dtype == "float32"
 
@@ -157,7 +157,7 @@ def test_a_checkpoint_of_0_1_0_goes_on_in_the_number_formats_that_it_was_trained
 @pytest.mark.parametrize(("field", "value"), [("dtype", "float8"), ("device", "tpu"), ("threads", 0), ("prefetch", 99)])
 def test_a_checkpoint_s_profile_is_checked_as_one_that_was_typed(tmp_path: Path, field: str, value: int | str) -> None:
     profiles = Profiles(tmp_path, Topology("Apple M1", (CoreKind("performance", 4, 4),), 2**34), dict)
-    parent = Parent(tmp_path, 5, "cifar", "digits", {}, {field: value})
+    parent = Parent(tmp_path, 5, 1, "cifar", "digits", {}, {field: value})
     with pytest.raises(M1Error, match=f'{field}="{value}" is not possible') as caught:
         choose_profile({}, parent, Chosen(profiles.untuned(), "default"), profiles.cores)
     assert caught.value.field == f"spec.profile.{field}"

@@ -35,6 +35,8 @@ DEFAULTS = {
     "validate_every_steps": 0,
     "test_fraction": 0.1,
     "keep_checkpoints": 3,
+    "fit": "squeeze",
+    "background": "white",
 }
 
 

@@ -20,6 +20,7 @@ from m1.jobdir import Spec, Want, data_version_path
 from m1.journal import Notice, Phase
 from m1.process.control import Control
 from m1.process.journal import Journal
+from m1.units import counted
 from numpy.typing import NDArray
 
 from m1train.data.cache import newest, open_dataset
@@ -87,6 +88,8 @@ def open_data(
             _tell(journal, warning, "warning")
     check_stop(control)  # but to hold is the loop's: from there on the daemon is told
     tested = f"{len(opened.test)} to test on" if opened.test is not None else "no test split"
+    if opened.val is not None:
+        tested = f"{len(opened.val)} to validate on, {tested}"
     took_s = time.monotonic() - began
     log.info("data %s: %d samples to train on, %s (%.1f s)", spec.data, len(opened.train), tested, took_s)
     return opened
@@ -170,7 +173,7 @@ def split_up(task: AnyTask, opened: Opened, source: str, journal: Journal) -> Ma
     if len(training) < least:
         raise M1Error(
             Reason.BAD_DATA,
-            f'"{source}" has {len(training)} training samples',
+            f'"{source}" leaves {counted(len(training), "sample", "samples")} to train on',
             f"{least} are needed at least",
             field="data",
             value=source,

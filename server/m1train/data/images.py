@@ -11,12 +11,13 @@ from typing import BinaryIO, Protocol
 
 import numpy as np
 from m1.columns import IMAGES_OF_32, Column, Need, normalised
+from m1.units import counted
 
 from m1train.data.columns import SPLITS, Digest, Stored, declaration, file_of, rows_of, write_array
 from m1train.data.decode import Sample, bad_data
 from m1train.data.fit import Fit
 from m1train.data.progress import Progress
-from m1train.data.sources.layout import LAYOUT, counted, resolved_splits
+from m1train.data.sources.layout import LAYOUT, resolved_splits
 
 _TURNED = ("image was turned upright by its EXIF orientation", "images were turned upright by their EXIF orientation")
 _TWICE = ("image is in more than one class", "different images are in more than one class")

@@ -100,10 +100,11 @@ class Data(Calls):
 def needs_of(recipe: recipe_pb2.Recipe, spec: job_pb2.JobSpec) -> list[Need]:
     """Return what the recipe needs of its data, with a job's settings in place of their names."""
     from google.protobuf.json_format import MessageToDict
-    from m1.columns import Need
+    from m1.columns import Need, normalised
 
     settings = {name: _plain(value) for name, value in MessageToDict(spec.settings).items()}
-    return [Need(need.kind, dict(need.options)).with_settings(settings) for need in recipe.needs]  # type: ignore[arg-type]  # a newer daemon's kind
+    needs = [Need(need.kind, dict(need.options)) for need in recipe.needs]  # type: ignore[arg-type]  # a newer daemon's kind
+    return list(normalised([need.with_settings(settings) for need in needs]))
 
 
 def has_columns(dataset: dataset_pb2.Dataset, needs: list[Need]) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 
 from m1.errors import M1Error
 from m1.file_kinds import is_litter, is_no_picture
+from m1.units import counted
 
 from m1train.data.decode import bad_data, shown
 
@@ -81,11 +82,6 @@ def unknown_split(name: str, where: object) -> M1Error:
 def is_in_cloud(name: str) -> bool:
     """Return True for what stands for a file that is not on this machine: ".photo.jpg.icloud"."""
     return name.startswith(".") and name.lower().endswith(IN_CLOUD)
-
-
-def counted(n: int, one: str, many: str) -> str:
-    """A sentence that begins with a number: "1 picture is ...", "30 pictures are ..."."""
-    return f"{n:,} {one if n == 1 else many}"
 
 
 class Remarks:

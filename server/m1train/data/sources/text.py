@@ -16,9 +16,10 @@ from pathlib import Path
 
 from m1.errors import M1Error, Reason
 from m1.file_kinds import TEXT_SUFFIXES, is_litter, suffix_of
+from m1.units import counted
 
 from m1train.data.decode import bad_data, shown
-from m1train.data.sources.layout import counted, is_in_cloud, notes_on_cloud, notes_on_splits, resolved_splits, split_of
+from m1train.data.sources.layout import is_in_cloud, notes_on_cloud, notes_on_splits, resolved_splits, split_of
 
 _PART_BYTES = 1 << 20
 _MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))

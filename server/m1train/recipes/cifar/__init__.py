@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from m1.columns import IMAGES_OF_32
-
-from m1train.task.classifier.settings import METRICS, PREDICT, TrainingConfig
+from m1train.task.classifier.settings import METRICS, PREDICT, SMALL_IMAGES, SmallImagesConfig
 from m1train.task.settings import Declaration, setting
 
 
 @dataclass(frozen=True, kw_only=True)
-class CifarConfig(TrainingConfig):
+class CifarConfig(SmallImagesConfig):
     """A small convolutional network for 32 x 32 images, trained the plain way."""
 
     lr: float = setting(
@@ -35,7 +33,7 @@ DECLARATION = Declaration(
     summary="A 1.28M-parameter convolutional network that learns to classify 32 x 32 colour images.",
     default_data="cifar10",
     config=CifarConfig,
-    needs=IMAGES_OF_32,
+    needs=SMALL_IMAGES,
     metrics=METRICS,
     sample_unit="images",
     uses=(PREDICT,),

@@ -19,6 +19,7 @@ from m1train.randomness import Draw
 from m1train.recipe import MEAN, STD, Classifier
 from m1train.recipes.cifar import CifarConfig
 from m1train.task.classifier.augment import AugmentationSpread, as_floats, flipped_and_rotated, jittered, normalised
+from m1train.task.classifier.settings import SMALL_IMAGES
 
 _BLOCKS = ((64, 0.1), (128, 0.2), (256, 0.3))
 _HIDDEN, _HEAD_DROPOUT = 512, 0.5
@@ -62,6 +63,8 @@ class CifarNetwork(nn.Module):
 
 class Cifar(Classifier[CifarConfig]):
     """The recipe, as m1train.recipe declares it."""
+
+    needs = SMALL_IMAGES
 
     def __init__(self, config: CifarConfig) -> None:
         super().__init__(config)

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from m1.columns import IMAGES_OF_32
-
 from m1train.recipes.cifar_fast.plans import BUDGETS, FULL
-from m1train.task.classifier.settings import METRICS, PREDICT, TrainingConfig
+from m1train.task.classifier.settings import METRICS, PREDICT, SMALL_IMAGES, SmallImagesConfig
 from m1train.task.settings import Declaration, setting
 
 __all__ = ["BUDGETS", "DECLARATION", "CifarFastConfig"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class CifarFastConfig(TrainingConfig):
+class CifarFastConfig(SmallImagesConfig):
     """The methods of the field's speed records for CIFAR-10."""
 
     budget: str = setting(
@@ -84,7 +82,7 @@ DECLARATION = Declaration(
     summary="The speed records' methods for 32 x 32 colour images: the most accuracy that a budget of minutes buys.",
     default_data="cifar10",
     config=CifarFastConfig,
-    needs=IMAGES_OF_32,
+    needs=SMALL_IMAGES,
     metrics=METRICS,
     sample_unit="images",
     uses=(PREDICT,),

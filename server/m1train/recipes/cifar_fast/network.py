@@ -26,6 +26,7 @@ from m1train.recipes.cifar_fast import CifarFastConfig
 from m1train.recipes.cifar_fast.muon import Muon
 from m1train.recipes.cifar_fast.plans import settled
 from m1train.task.classifier.augment import alternately_flipped, as_floats, cropped, drawn_shifts, mirrored, normalised
+from m1train.task.classifier.settings import SMALL_IMAGES
 
 _SIDE = 32
 # airbench94_muon's constants, for the sum of a batch's losses; here the loss is a mean, so they are times the batch.
@@ -99,6 +100,8 @@ def _resized(images: Tensor, size: int) -> Tensor:
 
 class CifarFast(Classifier[CifarFastConfig]):
     """The recipe, as m1train.recipe declares it."""
+
+    needs = SMALL_IMAGES
 
     def __init__(self, config: CifarFastConfig) -> None:
         self._plan = settled(config)

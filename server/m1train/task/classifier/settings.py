@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeVar
 
+from m1.columns import Need
 from m1.metrics import LOSS, Metric
 from m1.settings import Setting
 
@@ -36,5 +37,25 @@ class TrainingConfig(EngineConfig):
         unit="images",
     )
 
+
+@dataclass(frozen=True, kw_only=True)
+class SmallImagesConfig(TrainingConfig):
+    """The settings of a classifier of 32 x 32 images: how others become so."""
+
+    fit: str = setting(
+        "squeeze",
+        "How an image of another shape becomes 32 x 32: squeezed, cut to its middle, or whole with a border.",
+        choices=("squeeze", "crop", "pad"),
+        neutral=True,
+    )
+    background: str = setting(
+        "white",
+        "The colour behind a transparent image, and beside a padded one: white, black, grey or #rrggbb.",
+        neutral=True,
+    )
+
+
+# At their defaults it is what 0.1.0 read.
+SMALL_IMAGES = (Need("image", {"background": "$background", "fit": "$fit", "size": "32"}), Need("label"))
 
 ConfigT = TypeVar("ConfigT", bound=TrainingConfig)
