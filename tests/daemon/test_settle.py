@@ -90,6 +90,24 @@ def test_a_number_that_is_not_finite_twice_at_the_same_step_is_not_tried_a_third
     assert again.state == JobState.FAILED
 
 
+def test_what_fails_twice_at_a_step_in_the_same_words_is_not_tried_a_third_time() -> None:
+    (first,) = outcome(job(exited=failed("INTERNAL", 7)), QUIET, newest_step=5)
+    assert (first.state, first.failures) == (JobState.QUEUED, 0)
+    later = first.applied(job(exited=failed("INTERNAL", 9), begun_at_step=5))
+    assert outcome(later, QUIET, newest_step=5)[0].state == JobState.QUEUED, "at another step"
+    again = first.applied(job(exited=failed("INTERNAL", 7), begun_at_step=5))
+    assert outcome(again, QUIET, newest_step=5)[0].state == JobState.FAILED
+
+
+def test_a_process_that_ends_itself_twice_in_one_place_is_not_tried_a_third_time_and_a_killed_one_is() -> None:
+    (first,) = outcome(job(), Ending("exit status 7", watched=True, oom=False))
+    again = first.applied(job())
+    assert outcome(again, Ending("exit status 7", watched=True, oom=False))[0].state == JobState.FAILED
+    assert outcome(again, Ending("exit status 8", watched=True, oom=False))[0].state == JobState.QUEUED
+    (killed,) = outcome(job())
+    assert outcome(killed.applied(job()))[0].state == JobState.QUEUED
+
+
 def test_a_kill_for_want_of_memory_is_told_from_another_kill() -> None:
     (move,) = outcome(job(retries=0), replace(KILLED, oom=True))
     assert error_of(move).code == "OUT_OF_MEMORY"

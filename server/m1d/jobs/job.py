@@ -127,6 +127,8 @@ class Job:
     """Attempts in a row that failed without a checkpoint newer than the one they began with."""
     not_finite_step: int | None = None
     """The step at which an attempt last ended because a number was not finite."""
+    failed_alike: str = ""
+    """Where and how an attempt last failed, if it would fail so again were it the program's doing."""
     approximate: Sequence[str] = ()
     """What differed when it went on under other conditions, in words; empty: it is exact."""
     progress: Progress = field(default_factory=Progress)

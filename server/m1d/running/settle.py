@@ -2,8 +2,9 @@
 
 The retry policy. An attempt that failed and had made a checkpoint newer than the one it began with is simply
 continued; one that had not counts, and when more of them in a row have failed than the job's `retries`, the job fails.
-What would fail again is not tried: bad data, what is not installed, a checkpoint that does not fit, and a number that
-is not finite at the step where it was not finite before.
+What would fail again is not tried: bad data, what is not installed, a checkpoint that does not fit, a number that is
+not finite at the step where it was not finite before, and what fails twice at one step in the same words: training is
+deterministic, so only the machine can make another attempt end otherwise.
 """
 
 from __future__ import annotations
@@ -55,13 +56,20 @@ class Transition:
     """None: as they were."""
     not_finite_step: int | None = None
     """Where a number was not finite; goes with `failures`."""
+    failed_alike: str = ""
+    """Goes with `failures`."""
 
     def applied(self, job: Job) -> Job:
         """Make the job with all that changes beside its state."""
         if self.position is not None:
             job = replace(job, position=self.position, wish=replace(job.wish, parked=False))
         if self.failures is not None:
-            job = replace(job, failures=self.failures, not_finite_step=self.not_finite_step)
+            job = replace(
+                job,
+                failures=self.failures,
+                not_finite_step=self.not_finite_step,
+                failed_alike=self.failed_alike,
+            )
         return job
 
 
@@ -117,6 +125,8 @@ def _failed(job: Job, ending: Ending, newest_step: int, head: int) -> Sequence[T
     failures = 0 if newest_step > job.attempt.begun_at_step else job.failures + 1
     not_finite = exited.step if exited and error.code == Reason.NOT_FINITE.value else None
     again = not_finite is not None and not_finite == job.not_finite_step
+    alike = _failed_alike(job, error, ending, newest_step)
+    again = again or (alike != "" and alike == job.failed_alike)
     if error.code not in _WORTH_ANOTHER_TRY or again or failures > job.spec.retries:
         before = job.not_finite_step
         return [Transition(JobState.FAILED, error.message, error=error, failures=failures, not_finite_step=before)]
@@ -129,7 +139,26 @@ def _failed(job: Job, ending: Ending, newest_step: int, head: int) -> Sequence[T
     if job.state == JobState.YIELDING:  # it could not write its checkpoint: it is not wanted to train now
         before = job.not_finite_step
         return [Transition(JobState.PAUSED, why, failures=failures, not_finite_step=before)]
-    return [Transition(JobState.QUEUED, why, position=head, failures=failures, not_finite_step=not_finite)]
+    return [
+        Transition(
+            JobState.QUEUED,
+            why,
+            position=head,
+            failures=failures,
+            not_finite_step=not_finite,
+            failed_alike=alike,
+        )
+    ]
+
+
+def _failed_alike(job: Job, error: JobError, ending: Ending, newest_step: int) -> str:
+    """Where and how it failed, for what is perhaps the program's doing; empty for what is the machine's."""
+    exited = job.attempt.exited
+    if exited and error.code == Reason.INTERNAL.value:
+        return f"{exited.step}: {error.message}"
+    if not exited and error.code == Reason.PROCESS_DIED.value and ending.words.startswith("exit status"):
+        return f"{newest_step}: {ending.words}"
+    return ""
 
 
 def _going_on(newest_step: int) -> str:

@@ -37,7 +37,7 @@ def retry(parts: Parts, job: Job) -> Job:
     if job.state not in {JobState.FAILED, JobState.CANCELLED}:
         raise wrong_state(job, "retry", "only a job that failed or was cancelled can be retried")
     position = parts.store.last_position(job.spec.priority) + 1
-    again = replace(job, position=position, failures=0, not_finite_step=None)
+    again = replace(job, position=position, failures=0, not_finite_step=None, failed_alike="")
     with parts.store.transaction() as tx:
         job = change_state(tx, again, JobState.QUEUED, "retried", parts.clock())
     parts.supervisor.wake()
