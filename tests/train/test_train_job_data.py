@@ -1,6 +1,7 @@
 """What a job says of its data, how it is split up, and a log that has nothing else in it."""
 
 import shutil
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,14 @@ def test_small_images_are_read_as_0_1_0_did_unless_they_are_set_otherwise(recipe
     assert read_as() == IMAGES_OF_32
     options = read_as(fit="crop", background="black")[0].options  # type: ignore[index]
     assert options == {"background": "#000000", "fit": "crop", "size": "32"}
+
+
+def test_a_thread_that_a_recipe_has_left_keeps_no_machine(tmp_path: Path, images: Path, data_root: Path) -> None:
+    waits = "import threading\nthreading.Thread(target=threading.Event().wait, name='forever').start()\n"
+    recipe = files("m1ctl").joinpath("recipe_template.txt").read_text() + waits
+    job = Job.of_file(tmp_path / "job", recipe, images, data_root, epochs=1, width=4)
+    assert ended(job.run(), "succeeded")
+    assert "not waited for: the threads forever" in (job.directory / "log").read_text()
 
 
 @pytest.mark.parametrize("settings", [{}, {"batch_size": 100, "epochs": 2}])

@@ -84,7 +84,7 @@ THE_DAEMON_S = 'import m1.errors as m; raise m.M1Error(m.Reason.INTERNAL, "I am 
         (LINEAR, "nn.Linear(9 * width, 10)", "class Mine", "the first step of Mine fails (RuntimeError: mat1 and mat2"),
         (LINEAR, "nn.Linear(8 * width, 7)", "def model", "training_logits gives [2, 7] for 2 images of 10 classes"),
         ("AdamW(model.parameters()", "AdamW([]", "AdamW([]", "(ValueError: optimizer got an empty parameter list)"),
-        ("return AdamW", "AdamW", "def optimizer", "optimizer gives a NoneType and not a torch Optimizer"),
+        ("return AdamW", "AdamW", "def optimizer", "optimizer gives None and not a torch Optimizer"),
         ("self.config.width", "self.config.wide", "self.config.wide", "'Config' object has no attribute 'wide'"),
     ],
 )

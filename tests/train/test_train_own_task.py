@@ -99,8 +99,36 @@ def test_what_a_step_measured_may_depend_on_the_weights_still(tmp_path: Path) ->
         (
             '{"mae": error.abs().mean()}',
             '{"mae": error.abs()}',
-            "class Mine",
-            "the first step of Mine fails (",
+            "def training_loss",
+            'training_loss measures "mae" as [2, 1] and not as one number',
+        ),
+        (
+            '{"mae": error.abs().mean()}',
+            '{"mae": "low"}',
+            "def training_loss",
+            'measures "mae" as a str and not as one',
+        ),
+        ('{"mae": error.abs().mean()}', "None", "def training_loss", "does not give the loss and a mapping of other"),
+        ('{"loss": self.total / self.n}', "None", "def evaluation", "gives None for its metrics and not a mapping"),
+        (
+            '{"loss": self.total / self.n}',
+            '{"loss": "low"}',
+            "def evaluation",
+            'measures "loss" as a str and not as one',
+        ),
+        ("        return []", "        return None", "def evaluation", "gives results that are not a list of Table,"),
+        ("        return Judged()", "        return None", "def evaluation", "gives None without add and metrics and"),
+        (
+            "    def optimizer",
+            "    def rate(self, at):\n        return float('nan')\n\n    def optimizer",
+            "def rate",
+            "rate makes the learning rate nan, which is not a finite number",
+        ),
+        (
+            "    def optimizer",
+            "    def facts(self, columns):\n        return {1: torch.ones(2)}\n\n    def optimizer",
+            "def facts",
+            "facts gives what JSON does not hold as it is, and a checkpoint keeps it so",
         ),
         (
             '{"loss": self.total / self.n}',
@@ -139,7 +167,7 @@ def test_what_a_step_measured_may_depend_on_the_weights_still(tmp_path: Path) ->
             "def training_loss",
             "training_loss gives a number that does not depend on any parameter that is trained",
         ),
-        ("return nn.Linear(3, 1)", "return 3", "def network", "network gives a int and not a torch.nn.Module"),
+        ("return nn.Linear(3, 1)", "return 3", "def network", "network gives an int and not a torch.nn.Module"),
         (
             "AdamW(model.parameters(), lr=0.01)",
             "AdamW(nn.Linear(3, 1).parameters(), lr=0.01)",

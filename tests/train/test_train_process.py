@@ -196,7 +196,7 @@ def test_training_without_a_daemon_fails_in_one_sentence_and_leaves_nothing(tmp_
     bad = m1train("cifar", "--data", str(own_images), **places)
     assert bad.returncode == 2
     assert bad.stderr.splitlines()[-1] == (
-        f'm1train: "{broken}" is empty (0 bytes): remove the file or replace it by a whole one'
+        f'm1train: "{broken}" is empty (0 bytes): put the whole picture there, or take the file away'
     )
     assert not list((tmp_path / "tmp").glob("m1train-*"))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -26,9 +27,22 @@ def run_directory(directory: str, attempt: int | None) -> int:
     try:
         exited = attempt_at(path, _spec(path), attempt)
         # The daemon reads in the journal how it ended; to have yielded or stopped as it was asked is no error.
-        return ExitCode.ERROR if exited.outcome == "failed" else ExitCode.OK
+        status = ExitCode.ERROR if exited.outcome == "failed" else ExitCode.OK
     finally:
         os.close(lock)
+    _leave_threads_behind(status)
+    return status
+
+
+def _leave_threads_behind(status: int) -> None:
+    """End the process where a recipe has left threads that would keep it, and the machine, for as long as they run."""
+    living = [thread for thread in threading.enumerate() if not thread.daemon and thread is not threading.main_thread()]
+    if not living:
+        return
+    log.info("not waited for: the threads %s", ", ".join(thread.name for thread in living))
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(status)
 
 
 def attempt_at(path: Path, spec: Spec, attempt: int | None) -> Exited:

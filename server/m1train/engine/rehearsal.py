@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -31,7 +32,7 @@ from m1train.engine.batches import Drawn, raw_batch
 from m1train.engine.training import Stepped, Training
 from m1train.job.results import encoded
 from m1train.randomness import Draw, initial_weights, set_generators
-from m1train.task.recipe import AnyTask, DataInfo, Moment, Samples, Task, UnfitError, called
+from m1train.task.recipe import AnyTask, DataInfo, Moment, Picture, Samples, Table, Task, Text, UnfitError, called
 from m1train.task.settings import Config, declared
 
 _BATCH = 2
@@ -107,13 +108,16 @@ class _Rehearsal:
         """Assemble a training as an attempt does; one that resumes is yet to be restored."""
         _check_settings(task)
         info, samples = material(task)
+        if not _is_plain(info.facts):
+            problem = "facts gives what JSON does not hold as it is, and a checkpoint keeps it so"
+            raise UnfitError("facts", problem, "give numbers, texts, lists, and mappings by text")
         least = _BATCH * 2
         if len(samples) < least:
             where = "samples" if type(task).read is Task.read else "read"
             raise UnfitError(
                 where, f"its data give {len(samples)} samples to train on", f"{least} are needed to try it"
             )
-        of_network = task.own_names.get("network", "network")
+        of_network = _name_of(task, "network")
         with initial_weights(task.config.seed):
             model = task.network(info)
         _check(of_network, isinstance(model, nn.Module), f"gives {called(model)} and not a torch.nn.Module")
@@ -140,8 +144,11 @@ class _Rehearsal:
         drawn = training.training_batch(Drawn(raw_batch(self.samples, chosen, draw), draw))
         batch = training.device.to_device(drawn.batch)
         set_generators(config.seed, number)
-        loss, measured = training.loss(batch, draw)
-        where = training.task.own_names.get("training_loss", "training_loss")
+        where = _name_of(training.task, "training_loss")
+        found = training.loss(batch, draw)
+        is_pair = isinstance(found, tuple) and len(found) == 2 and isinstance(found[1], Mapping)
+        _check(where, is_pair, "does not give the loss and a mapping of other metrics (it may be empty)")
+        loss, measured = found
         scalar = isinstance(loss, Tensor) and loss.ndim == 0
         _check(where, scalar, f"gives {called(loss)} and not a tensor with one number, the mean over the batch")
         _check(where, loss.requires_grad, "gives a number that does not depend on any parameter that is trained")
@@ -150,6 +157,10 @@ class _Rehearsal:
         known = {metric.key for metric in training.task.metrics}
         for key in measured:
             _check(where, key in known, f'measures "{key}", which is none of its declared metrics')
+        _check_numbers(where, measured)
+        for group in training.optimizer.param_groups:
+            lr = group["lr"]
+            _check("rate", _is_finite(lr), f"makes the learning rate {lr}, which is not a finite number")
         # As the journal writes them.
         json.dumps(Stepped(loss.item(), norm.item(), training.optimizer.param_groups[0]["lr"], measured).metrics())
 
@@ -157,10 +168,20 @@ class _Rehearsal:
         """Judge the model on the first samples, and hash what comes of it."""
         task = self.training.task
         evaluation = task.evaluation(self.info, "test")
+        missing = [name for name in ("add", "metrics", "results") if not callable(getattr(evaluation, name, None))]
+        _check("evaluation", not missing, f"gives {called(evaluation)} without {' and '.join(missing)}")
         self.training.evaluate(self.samples, np.arange(_BATCH, dtype=np.int64), evaluation)
         with self.training.judging():
-            results = [encoded(result)[0] for result in evaluation.results(self.training.model)]
-        metrics = {key: float(value) for key, value in evaluation.metrics().items()}
+            made = evaluation.results(self.training.model)
+            right = isinstance(made, Sequence) and all(isinstance(result, Table | Text | Picture) for result in made)
+            _check("evaluation", right, "gives results that are not a list of Table, Text and Picture")
+            results = [encoded(result)[0] for result in made]
+        measured = evaluation.metrics()
+        _check(
+            "evaluation", isinstance(measured, Mapping), f"gives {called(measured)} for its metrics and not a mapping"
+        )
+        _check_numbers("evaluation", measured)
+        metrics = {key: float(value) for key, value in measured.items()}
         for key in ("loss", headline(task.metrics).key):
             _check("evaluation", key in metrics, f'measures no "{key}"')
         known = {"loss", *(metric.key for metric in task.metrics)}
@@ -216,6 +237,35 @@ def _digest(tensor: Tensor) -> bytes:
     """A hash of the bits: what is not a number equals itself."""
     content = tensor.detach().resolve_conj().resolve_neg().contiguous().reshape(-1).view(torch.uint8)
     return hashlib.sha256(content.numpy().data).digest()
+
+
+def _name_of(task: AnyTask, method: str) -> str:
+    """What a recipe's author calls a method: that of the short form, unless the recipe has the method itself."""
+    return method if method in vars(type(task)) else task.own_names.get(method, method)
+
+
+def _check_numbers(method: str, measured: Mapping[str, object]) -> None:
+    for key, value in measured.items():
+        _check(method, _is_number(value), f'measures "{key}" as {called(value)} and not as one number')
+
+
+def _is_number(value: object) -> bool:
+    if isinstance(value, Tensor):
+        return value.numel() == 1 and not value.is_complex()
+    return isinstance(value, int | float | np.number)
+
+
+def _is_finite(value: object) -> bool:
+    return _is_number(value) and math.isfinite(float(value))  # type: ignore[arg-type]  # it is a number
+
+
+def _is_plain(value: object) -> bool:
+    """Return True for what JSON gives back as it was."""
+    if isinstance(value, Mapping):
+        return all(isinstance(key, str) and _is_plain(inner) for key, inner in value.items())
+    if isinstance(value, list | tuple):
+        return all(_is_plain(inner) for inner in value)
+    return value is None or type(value) in (str, int, float, bool)
 
 
 def _check(method: str, right: bool, problem: str) -> None:

@@ -48,7 +48,12 @@ class UnfitError(Exception):
 
 def called(value: object) -> str:
     """Call a value in a sentence: a tensor by its shape, anything else by its type."""
-    return str(list(value.shape)) if isinstance(value, Tensor) else f"a {type(value).__name__}"
+    if isinstance(value, Tensor):
+        return str(list(value.shape))
+    if value is None:
+        return "None"
+    name = type(value).__name__
+    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
 
 
 @dataclass(frozen=True)
