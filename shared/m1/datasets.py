@@ -11,6 +11,7 @@ import contextlib
 import itertools
 import json
 import os
+import socket
 import stat
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -203,7 +204,7 @@ def _check_exists(data_root: Path, source: str, cached: Sequence[CachedDataset],
     if os.path.isabs(source):
         raise M1Error(
             Reason.DATASET_NOT_FOUND,
-            f'data "{source}" does not exist',
+            f'data "{source}" does not exist on {socket.gethostname()}, where it is to be trained',
             f"name {_WHAT_IS_READ}, or a dataset that m1ctl data list shows",
             field="data",
             value=source,

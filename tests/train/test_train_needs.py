@@ -6,6 +6,7 @@ import os
 import shutil
 import tarfile
 from pathlib import Path
+from socket import gethostname
 
 import numpy as np
 import pytest
@@ -178,6 +179,11 @@ def test_a_file_that_is_no_dataset_is_called_by_its_name_whatever_it_is_called(
     wanted = "images of 32 px (squeeze) and a label for each"
     assert error.message == f'"{tmp_path / name}" is {called}; expected {wanted}'
     assert error.hint.startswith(hint)
+
+
+def test_a_path_that_is_not_there_says_on_whose_disk_it_was_looked_for(root: Path) -> None:
+    message = refused(root, "/nowhere/flowers").message
+    assert message == f'data "/nowhere/flowers" does not exist on {gethostname()}, where it is to be trained'
 
 
 def test_a_pipe_and_an_empty_file_are_refused_without_being_opened(root: Path, tmp_path: Path) -> None:

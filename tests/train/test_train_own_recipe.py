@@ -31,6 +31,12 @@ def changed(old: str, new: str) -> tuple[str, int]:
     return TEMPLATE.replace(old, new), TEMPLATE[: TEMPLATE.index(old)].count("\n") + 1
 
 
+def test_a_relative_path_in_a_file_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    with pytest.raises(M1Error, match=r"No such file or directory: 'table.csv'") as caught:
+        checked(tmp_path, TEMPLATE.replace("class Mine", 'OPENED = open("table.csv")\n\n\nclass Mine'))
+    assert caught.value.hint.startswith("only the file itself is sent, and it runs elsewhere: use an absolute path")
+
+
 def test_the_template_is_short_and_passes_its_check(tmp_path: Path) -> None:
     assert len(TEMPLATE.splitlines()) < 40
     assert checked(tmp_path, TEMPLATE, settings={"width": 8}) == "Mine"

@@ -10,6 +10,7 @@ import ast
 import hashlib
 import inspect
 import json
+import os
 import sys
 import traceback
 import types
@@ -81,6 +82,8 @@ class OwnFile:
             hint = "put it right and submit it again"
             if isinstance(error, ImportError):
                 hint = "only the file itself is sent: what it imports must be installed where the daemon runs"
+            elif isinstance(error, FileNotFoundError) and not os.path.isabs(str(error.filename or "/")):
+                hint = "only the file itself is sent, and it runs elsewhere: use an absolute path, or --data"
             raise self.bad(f"{doing} ({last_line(error)})", hint, self.line(error) or otherwise) from error
 
 

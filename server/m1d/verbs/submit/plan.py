@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from socket import gethostname
 
 from m1.datasets import check_source
 from m1.errors import M1Error, Reason, shortened
@@ -234,7 +235,8 @@ async def _check_data(
         needs = [need.with_settings(settings) for need in recipe.needs]
         await look_at(data, check_source, data_root, data, needs)
     elif not (os.path.isabs(data) and await look_at(data, os.path.exists, data)):
-        message = f'the recipe "{recipe.name}" reads its data itself, and data="{shortened(data)}" is not there'
+        problem = f'data="{shortened(data)}" is not a path on {gethostname()}'
+        message = f'the recipe "{recipe.name}" reads its data itself, and {problem}'
         raise M1Error(
             Reason.DATASET_NOT_FOUND, message, "give the path of a file or a folder", field="data", value=data
         )
