@@ -39,7 +39,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def data_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two data sets, read once for all tests of a worker: "digits", and "few", which is 160 of them.
+    """Two datasets, read once for all tests of a worker: "digits", and "few", which is 160 of them.
 
     A step on a few images takes a few hundredths of a second.
     """

@@ -150,7 +150,7 @@ def environment(home: Path) -> dict[str, str]:
 
 
 def make_home(data_cache: Path) -> Path:
-    """A home with the data sets in its cache, in a directory whose name is short enough for a socket."""
+    """A home with the datasets in its cache, in a directory whose name is short enough for a socket."""
     home = Path(tempfile.mkdtemp(prefix="m1-", dir="/tmp"))
     shutil.copytree(data_cache, Home(home).data)
     return home

@@ -1,6 +1,6 @@
-"""Columns: what a data set has, and what a recipe needs of one.
+"""Columns: what a dataset has, and what a recipe needs of one.
 
-A data set is a table for each split ("train", "test"), of named columns. A recipe says which kinds of columns it needs
+A dataset is a table for each split ("train", "test"), of named columns. A recipe says which kinds of columns it needs
 and how they are to be read (an image's size); a source says which kinds it has. What does not fit is refused before a
 job is stored, in a sentence that names both. Imports neither NumPy nor torch.
 """
@@ -83,7 +83,7 @@ IMAGES_OF_32 = (Need("image", {"fit": "squeeze", "size": "32"}), Need("label"))
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a data set, as it is stored: one value for each row."""
+    """A column of a dataset, as it is stored: one value for each row."""
 
     name: str
     kind: Kind

@@ -1,7 +1,7 @@
-"""The names of data sets, what is known of a source before it is read, and what the cache says of those in it.
+"""The names of datasets, what is known of a source before it is read, and what the cache says of those in it.
 
-A data set that has been read stands as one directory in the home's `data/`; its manifest is written last, so a
-directory without one is not a data set yet. The arrays inside are the training process's business; the names are
+A dataset that has been read stands as one directory in the home's `data/`; its manifest is written last, so a
+directory without one is not a dataset yet. The arrays inside are the training process's business; the names are
 everybody's. One name, or one path, may be there several times: once for each way in which it was read.
 """
 
@@ -46,7 +46,7 @@ _ANOTHER = "choose other data, or another recipe"
 
 @dataclass(frozen=True)
 class CachedDataset:
-    """A data set in the cache."""
+    """A dataset in the cache."""
 
     name: str
     """What a job's `data` takes: a name, or the absolute path that it was read from."""
@@ -67,7 +67,7 @@ class CachedDataset:
 
     @property
     def key(self) -> tuple[str, str]:
-        """What tells it from the other data sets of the cache: its name, and the key of what it was read for."""
+        """What tells it from the other datasets of the cache: its name, and the key of what it was read for."""
         return self.name, key_of_needs(self.needs)
 
     @property
@@ -106,7 +106,7 @@ class CachedDataset:
 
 
 def columns_of_32(classes: Any) -> tuple[Column, Column]:
-    """The columns that every data set of 0.1.0 had."""
+    """The columns that every dataset of 0.1.0 had."""
     image = Column("image", "image", "uint8", (32, 32, 3), dict(IMAGES_OF_32[0].options))
     return image, Column("label", "label", "int64", classes=classes)
 
@@ -119,14 +119,14 @@ def read_manifest(directory: Path) -> CachedDataset | None:
 
 
 def directories(data_root: Path) -> Iterator[tuple[Path, CachedDataset]]:
-    """Every directory of the cache with its manifest, earlier versions too. What is not a data set is passed over."""
+    """Every directory of the cache with its manifest, earlier versions too. What is not a dataset is passed over."""
     for path in sorted(data_root.glob(f"[!.]*/{MANIFEST}")):
         if manifest := read_manifest(path.parent):
             yield path.parent, manifest
 
 
 def cached_datasets(data_root: Path) -> list[CachedDataset]:
-    """Every data set in the cache, by name; the newest of each name and way of reading."""
+    """Every dataset in the cache, by name; the newest of each name and way of reading."""
     found: dict[tuple[str, str], CachedDataset] = {}
     for _, dataset in directories(data_root):
         known = found.get(dataset.key)
@@ -136,7 +136,7 @@ def cached_datasets(data_root: Path) -> list[CachedDataset]:
 
 
 def dataset_directories(data_root: Path, name: str) -> list[Path]:
-    """The directories of every version of a data set in the cache, whatever it was read for."""
+    """The directories of every version of a dataset in the cache, whatever it was read for."""
     return [directory for directory, manifest in directories(data_root) if manifest.name == name]
 
 
@@ -154,7 +154,7 @@ def kinds_of(data_root: Path, source: str) -> Sequence[Kind] | None:
 
 
 def check_name_is_free(data_root: Path, name: str, source: str) -> None:
-    """Refuse to import under the name of a data set that was read from another path. CIFAR-10 may come from anywhere.
+    """Refuse to import under the name of a dataset that was read from another path. CIFAR-10 may come from anywhere.
 
     Raises:
         M1Error: NAME_TAKEN.
@@ -163,7 +163,7 @@ def check_name_is_free(data_root: Path, name: str, source: str) -> None:
         if dataset.name == name != "cifar10" and dataset.source != str(Path(source)):
             raise M1Error(
                 Reason.NAME_TAKEN,
-                f'the name "{name}" is taken by the data set read from {dataset.source}',
+                f'the name "{name}" is taken by the dataset read from {dataset.source}',
                 "choose another",
                 field="name",
                 value=name,
@@ -212,7 +212,7 @@ def _check_exists(data_root: Path, source: str, cached: Sequence[CachedDataset],
     names = {dataset.name for dataset in cached_datasets(data_root)} | set(BUILT_IN)
     raise M1Error(
         Reason.DATASET_NOT_FOUND,
-        f'there is no data set "{source}"',
+        f'there is no dataset "{source}"',
         nearest(source, (name for name in names if not os.path.isabs(name))),
         field="data",
         value=source,

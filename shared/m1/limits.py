@@ -6,7 +6,7 @@ import re
 
 # A job
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-"""A job's name, and a data set's."""
+"""A job's name, and a dataset's."""
 JOB_ID = re.compile(r"j[1-9][0-9]{0,15}")
 PRIORITY = 1000
 """From -PRIORITY to PRIORITY."""

@@ -41,7 +41,7 @@ class Home:
 
     @property
     def data(self) -> Path:
-        """The cache of data sets."""
+        """The cache of datasets."""
         return self.root / "data"
 
     @property

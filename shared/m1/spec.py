@@ -49,7 +49,7 @@ class JobSpec:
     recipe: str
     """Empty: it runs a program."""
     data: str = ""
-    """A data set's name or an absolute path; empty for a job that takes none."""
+    """A dataset's name or an absolute path; empty for a job that takes none."""
     settings: Mapping[str, Value] = field(default_factory=dict)
     """All of the recipe's, resolved."""
     profile: Profile = field(default_factory=Profile)
@@ -81,7 +81,7 @@ class Spec(JobSpec):
 
     job_id: str
     data_root: str
-    """The cache of data sets."""
+    """The cache of datasets."""
     has_parent: bool = False
     """It begins with a checkpoint that the daemon has put into its directory: without a good one it must not train."""
 

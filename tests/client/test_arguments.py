@@ -228,7 +228,7 @@ def test_a_job_left_out_is_the_one_that_runs_and_an_empty_one_is_refused() -> No
 
 
 def knows(*names: str) -> Client:
-    """A client whose daemon knows these data sets."""
+    """A client whose daemon knows these datasets."""
     return cast("Client", SimpleNamespace(datasets=lambda: [SimpleNamespace(name=name) for name in names]))
 
 

@@ -1,4 +1,4 @@
-"""Data sets in the cache: one that nobody wants any more is removed."""
+"""Datasets in the cache: one that nobody wants any more is removed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_data_set_is_deleted_with_its_earlier_versions_and_its_source_stays(
     assert (source / "train" / "dark" / "0.png").exists()
     missing = daemon.m1ctl("data", "delete", "shades")
     assert missing.returncode == ExitCode.NOT_FOUND
-    assert 'the data set "shades" is not in the cache' in missing.stderr
+    assert 'the dataset "shades" is not in the cache' in missing.stderr
 
 
 def test_a_data_set_that_a_job_wants_is_not_deleted(daemon: RunningDaemon) -> None:
@@ -53,7 +53,7 @@ def test_a_data_set_that_a_job_wants_is_not_deleted(daemon: RunningDaemon) -> No
 
 
 def prepared(daemon: RunningDaemon, source: str, name: str = "", **settings: Any) -> dataset_pb2.Dataset:
-    """Read a data set as it is set, by the contract alone."""
+    """Read a dataset as it is set, by the contract alone."""
     request = dataset_pb2.PrepareDatasetRequest(source=source, name=name)
     request.settings.update(settings)
     stub = dataset_pb2_grpc.DatasetServiceStub(daemon.client.connection.channel)

@@ -1,7 +1,7 @@
 """A home that m1d 0.1.0 wrote: what is in it shows, goes on and trains as it did then.
 
 `home-0.1.0.tar.xz` holds a job "finished" and one "paused" at step 165 of a recipe's file, a measurement "measured" and
-"queued", a `cifar` that was paused before its turn; their data set "few" and their checkpoints.
+"queued", a `cifar` that was paused before its turn; their dataset "few" and their checkpoints.
 """
 
 from __future__ import annotations

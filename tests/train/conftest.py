@@ -38,7 +38,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """An empty cache of data sets."""
+    """An empty cache of datasets."""
     path = tmp_path / "cache"
     path.mkdir()
     return path

@@ -1,4 +1,4 @@
-"""Reading a data set into a cache, as the tests of its sources do it."""
+"""Reading a dataset into a cache, as the tests of its sources do it."""
 
 from collections.abc import Sequence
 from pathlib import Path

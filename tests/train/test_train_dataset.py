@@ -1,4 +1,4 @@
-"""Data sets: read once, whole or not at all; what is wrong with one is said with the file's name."""
+"""Datasets: read once, whole or not at all; what is wrong with one is said with the file's name."""
 
 import fcntl
 import io
@@ -108,7 +108,7 @@ def test_a_name_that_is_taken_by_another_source_is_refused(root: Path, own_image
     with pytest.raises(M1Error) as raised:
         prepare(root, str(other), silent, "good")
     assert raised.value.reason is Reason.NAME_TAKEN
-    assert str(raised.value) == f'the name "good" is taken by the data set read from {own_images}: choose another'
+    assert str(raised.value) == f'the name "good" is taken by the dataset read from {own_images}: choose another'
     assert read(root, "good").manifest.source == str(own_images)
 
 

@@ -66,7 +66,7 @@ def trained_steps(records: list[Record]) -> set[int]:
 def test_killed_at_any_declared_place_a_job_ends_with_the_same_bits(
     place: str, tmp_path: Path, images: Path, data_root: Path, untouched: Job
 ) -> None:
-    fresh = place.startswith("before.cache.")  # only who reads the data set gets there
+    fresh = place.startswith("before.cache.")  # only who reads the dataset gets there
     job = new(tmp_path / "job", images, tmp_path / "data" if fresh else data_root)
     with job.started(place) as attempt:
         attempt.finish()

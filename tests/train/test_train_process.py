@@ -189,7 +189,7 @@ def test_training_without_a_daemon_fails_in_one_sentence_and_leaves_nothing(tmp_
     unknown = m1train("cifar", "--data", "digit", **places)
     assert (unknown.returncode, unknown.stderr) == (
         3,
-        'm1train: there is no data set "digit": did you mean "digits"?\n',
+        'm1train: there is no dataset "digit": did you mean "digits"?\n',
     )
     broken = own_images / "train" / "3" / "1.png"
     broken.write_bytes(b"")

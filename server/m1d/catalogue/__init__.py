@@ -1,1 +1,1 @@
-"""What is there to train with: recipes, data sets, profiles."""
+"""What is there to train with: recipes, datasets, profiles."""

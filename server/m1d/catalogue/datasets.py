@@ -1,4 +1,4 @@
-"""Reading a data set into the cache, in a process of its own, with progress; and removing one."""
+"""Reading a dataset into the cache, in a process of its own, with progress; and removing one."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class ReadProgress:
 
 
 def delete(home: Home, store: Store, name: str) -> int:
-    """Remove every version of a data set from the cache; the bytes that it took.
+    """Remove every version of a dataset from the cache; the bytes that it took.
 
     A training process that has one open keeps it until it ends. A directory that is being removed bears the name of an
-    abandoned one, which the next reading of a data set removes should this process die.
+    abandoned one, which the next reading of a dataset removes should this process die.
 
     Raises:
         M1Error: DATASET_NOT_FOUND, or WRONG_STATE while a job that is not over wants it.
@@ -47,11 +47,11 @@ def delete(home: Home, store: Store, name: str) -> int:
     directories = dataset_directories(home.data, name)
     if not directories:
         known = [dataset.name for dataset in cached_datasets(home.data)]
-        message = f'the data set "{name}" is not in the cache'
+        message = f'the dataset "{name}" is not in the cache'
         raise M1Error(Reason.DATASET_NOT_FOUND, message, nearest(name, known), field="name", value=name)
     for job in store.jobs(set(JobState) - FINAL):
         if job.spec.data == name:
-            message = f'the data set "{name}" cannot be deleted while {job.id} ({job.name}) is {job.state.value}'
+            message = f'the dataset "{name}" cannot be deleted while {job.id} ({job.name}) is {job.state.value}'
             hint = f"m1ctl cancel {job.name} ends it first"
             raise M1Error(Reason.WRONG_STATE, message, hint, field="name", value=name)
     freed_bytes = 0
@@ -91,7 +91,7 @@ def _checked_needs(home: Home, source: str, settings: Mapping[str, object]) -> S
 async def prepare(
     home: Home, environment: Mapping[str, str], source: str, name: str, settings: Mapping[str, object]
 ) -> AsyncIterator[ReadProgress | CachedDataset]:
-    """Read a data set as it is set; progress first, the data set last. Leaving early ends the reading.
+    """Read a dataset as it is set; progress first, the dataset last. Leaving early ends the reading.
 
     `environment` is what of the daemon's reaches a process.
 

@@ -1,4 +1,4 @@
-"""What a job, and a data set, may be called."""
+"""What a job, and a dataset, may be called."""
 
 from __future__ import annotations
 

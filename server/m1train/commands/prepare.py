@@ -1,4 +1,4 @@
-"""`m1train prepare`: read a data set into the cache, with progress as JSON lines. Imports no torch."""
+"""`m1train prepare`: read a dataset into the cache, with progress as JSON lines. Imports no torch."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from m1.errors import ExitCode, M1Error, Reason
 
 
 def prepare_data(data_root: str, source: str, name: str, needs: str = "") -> int:
-    """Read a data set into the cache; JSON lines of progress on stdout, the last one the manifest or the error.
+    """Read a dataset into the cache; JSON lines of progress on stdout, the last one the manifest or the error.
 
-    `needs` is what it is read for, as JSON; empty: as 0.1.0 read every data set.
+    `needs` is what it is read for, as JSON; empty: as 0.1.0 read every dataset.
     """
 
     def say(line: Mapping[str, object]) -> None:

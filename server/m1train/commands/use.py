@@ -21,7 +21,7 @@ from m1train.task.settings import Use
 def use_model(directory: str, step: int, use: str, options: str, inputs: Sequence[str], data_root: str = "") -> int:
     """Print {"row": {...}} for each answer, or {"error": {...}} at the end of them.
 
-    `data_root` is the cache of data sets, where it is not the one that the job's spec names: in a home that was moved.
+    `data_root` is the cache of datasets, where it is not the one that the job's spec names: in a home that was moved.
     """
     answer = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever foreign code prints goes to stderr

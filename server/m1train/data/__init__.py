@@ -1,1 +1,1 @@
-"""Data sets: where images come from, and the cache in which they are read once. Torch-free."""
+"""Datasets: where images come from, and the cache in which they are read once. Torch-free."""

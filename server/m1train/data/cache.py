@@ -1,12 +1,12 @@
-"""The cache of data sets: columns that were read once, as memory maps.
+"""The cache of datasets: columns that were read once, as memory maps.
 
     <data root>/<key>/<split>_<name>s.npy   the columns (m1train.data.columns)
                       content.json          the SHA-256 of all of them, and the fingerprint of the source
                       dataset.json          the manifest (m1.datasets), last
 
-A data set is built in a hidden directory and appears under its key by one rename, so what is there is whole, and two
+A dataset is built in a hidden directory and appears under its key by one rename, so what is there is whole, and two
 builders of the same one disturb nobody. Its rows stand in the order of (class, name), so that a folder and a tar of it
-are the same data set to a seed. The key changes with the source's fingerprint and with what it is read for: what has
+are the same dataset to a seed. The key changes with the source's fingerprint and with what it is read for: what has
 changed is read again, and a job that began with the old one keeps it.
 """
 
@@ -54,7 +54,7 @@ class Described(Protocol):
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set that has been read."""
+    """A dataset that has been read."""
 
     manifest: CachedDataset
     content_sha256: str
@@ -72,19 +72,19 @@ def key_of(name: str, source: Described, needs: Sequence[Need] = IMAGES_OF_32) -
 
 
 def read_manifest(directory: Path) -> CachedDataset | None:
-    """The manifest of a data set that this version can open; None when there is no such."""
+    """The manifest of a dataset that this version can open; None when there is no such."""
     return datasets.read_manifest(directory) if _content(directory) else None
 
 
 def newest(data_root: Path, name: str, needs: Sequence[Need] = IMAGES_OF_32) -> Path | None:
-    """The directory of the newest data set of that name that was read for these needs."""
+    """The directory of the newest dataset of that name that was read for these needs."""
     wanted = (name, key_of_needs(needs))
     found = [(m.create_time, d) for d, m in datasets.directories(data_root) if m.key == wanted and _content(d)]
     return max(found, default=(0, None))[1]
 
 
 def version(data_root: Path, content_sha256: str) -> Path | None:
-    """The directory of a data set with this content, whatever its name and whatever has become of its source."""
+    """The directory of a dataset with this content, whatever its name and whatever has become of its source."""
     found = (d for d, _ in datasets.directories(data_root) if (_content(d) or {}).get("sha256") == content_sha256)
     return next(found, None)
 
@@ -99,14 +99,14 @@ def _content(directory: Path) -> Mapping[str, Any] | None:
 
 
 def open_dataset(directory: Path) -> Dataset:
-    """Map a data set of the cache.
+    """Map a dataset of the cache.
 
     Raises:
         M1Error: BAD_DATA, when its files are not what they were written as.
     """
     manifest, content = datasets.read_manifest(directory), _content(directory)
     if manifest is None or content is None:
-        raise bad_data(directory, "is not a data set of the cache")
+        raise bad_data(directory, "is not a dataset of the cache")
     return Dataset(
         manifest,
         str(content["sha256"]),
@@ -178,4 +178,4 @@ def _described(directory: Path, name: str, needs: Sequence[Need], source: Descri
 def _storage_error(data_root: Path, error: OSError) -> M1Error:
     if out_of_space(error):
         return M1Error(Reason.DISK_FULL, f'the disk of "{data_root}" is full', "free some space and try again")
-    return M1Error(Reason.NOT_ALLOWED, f'the data set cannot be stored in "{data_root}" ({error})', field="data_root")
+    return M1Error(Reason.NOT_ALLOWED, f'the dataset cannot be stored in "{data_root}" ({error})', field="data_root")

@@ -1,4 +1,4 @@
-"""The files of a data set's columns: written once, from the source's order into that of the data set; mapped after.
+"""The files of a dataset's columns: written once, from the source's order into that of the dataset; mapped after.
 
 <split>_<name>s.npy        a column of fixed shape: [N, ...]
 train_texts.npy            a text column: the UTF-8 bytes of all documents, [bytes] uint8, and

@@ -116,7 +116,7 @@ def shown(where: object) -> str:
 
 
 def bad_data(where: object, problem: str, hint: str = "") -> M1Error:
-    """The error that names a file or a folder of a data set."""
+    """The error that names a file or a folder of a dataset."""
     return M1Error(Reason.BAD_DATA, f'"{shown(where)}" {problem}', hint, field="data", value=shown(where))
 
 
@@ -174,7 +174,7 @@ def decode(file: ImageFile, fit: Fit = SQUEEZED_TO_32, budget: Budget | None = N
 
 
 def read_image(path: Path, options: Mapping[str, str]) -> Pixels:
-    """Read an image's file as a data set's column was read: [size, size, 3] uint8 RGB.
+    """Read an image's file as a dataset's column was read: [size, size, 3] uint8 RGB.
 
     Raises:
         M1Error: BAD_DATA naming the file.

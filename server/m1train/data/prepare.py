@@ -1,4 +1,4 @@
-"""From what a job calls its data (a name or a path) and needs of them to a data set in the cache."""
+"""From what a job calls its data (a name or a path) and needs of them to a dataset in the cache."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def prepare(
     *,
     content_sha256: str = "",
 ) -> Path:
-    """The cached data set's directory, read first where the cache does not have it; with a name, imported under it.
+    """The cached dataset's directory, read first where the cache does not have it; with a name, imported under it.
 
     With `content_sha256`, that of the data that a job began with, it is that version, whatever has become of the
     source; where the cache has lost it, the source is read again, and its hash tells whether it is the same.
@@ -56,7 +56,7 @@ def prepare(
         return _from_path(data_root, data, progress, name, needs)
     check_source(data_root, data, needs)
     if name and name != data:
-        raise M1Error(Reason.INVALID_ARGUMENT, f'"{data}" is a data set already', "import takes a path", field="source")
+        raise M1Error(Reason.INVALID_ARGUMENT, f'"{data}" is a dataset already', "import takes a path", field="source")
     known = newest(data_root, data, needs)
     if known is not None:
         return known
@@ -75,7 +75,7 @@ def _from_path(data_root: Path, path: str, progress: Progress, name: str, needs:
         check_name_is_free(data_root, name, path)
     known = newest(data_root, name or path, needs)
     if known is not None and name == "cifar10" and not _is_read_from(known, path):
-        known = None  # the one name whose data set may come from elsewhere than the last one
+        known = None  # the one name whose dataset may come from elsewhere than the last one
     if known is not None and not os.path.exists(path):
         return known  # the source is gone, and what was read of it is still here
     check_source(data_root, path, needs)
@@ -117,7 +117,7 @@ def _cifar10(data_root: Path) -> Cifar10:
 
 
 def _path_of(data_root: Path, name: str) -> str | None:
-    """Where a data set was imported from, if that is still there."""
+    """Where a dataset was imported from, if that is still there."""
     found = [dataset for dataset in cached_datasets(data_root) if dataset.name == name]
     source = max(found, key=lambda dataset: dataset.create_time).source if found else ""
     return source if os.path.isabs(source) and os.path.exists(source) else None
@@ -134,7 +134,7 @@ def _check_name(name: str) -> None:
     if not NAME.fullmatch(name):
         raise M1Error(
             Reason.INVALID_NAME,
-            f'"{name}" is not a name for a data set',
+            f'"{name}" is not a name for a dataset',
             "take letters, digits, dot, dash and underscore, 63 at most",
             field="name",
             value=name,

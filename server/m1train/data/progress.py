@@ -1,4 +1,4 @@
-"""How far the reading of a data set is."""
+"""How far the reading of a dataset is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random samples of the columns that a task needs: by them a recipe is rehearsed and tuned, without a data set."""
+"""Random samples of the columns that a task needs: by them a recipe is rehearsed and tuned, without a dataset."""
 
 from __future__ import annotations
 

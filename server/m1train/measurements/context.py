@@ -1,6 +1,6 @@
 """What a measurement is: a job that trains nothing, and whose result is findings.
 
-It runs like a training (its own process, one at a time, watched, held, stopped), takes no data set and makes no
+It runs like a training (its own process, one at a time, watched, held, stopped), takes no dataset and makes no
 checkpoint: one that was paused begins anew.
 """
 

@@ -31,7 +31,7 @@ class StepTime:
 
 @dataclass(frozen=True)
 class Counts:
-    """How many samples a data set has; None where that is not known."""
+    """How many samples a dataset has; None where that is not known."""
 
     train: int | None = None
     test: int | None = None

@@ -119,7 +119,7 @@ class Samples(Protocol):
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of a data set's columns as samples: arrays [N, ...], memory-mapped or in memory."""
+    """The rows of a dataset's columns as samples: arrays [N, ...], memory-mapped or in memory."""
 
     columns: Arrays
 

@@ -1,7 +1,7 @@
 """`m1ctl tune`: which profile trains a recipe fastest on this machine, measured with the recipe's own steps.
 
 It trains on random samples, with a learning rate of 0, so that what is computed stays finite however long it goes on;
-no data set is needed, and nothing is learnt. All candidates live in this process, the best one so far and the one that
+no dataset is needed, and nothing is learnt. All candidates live in this process, the best one so far and the one that
 is tried: what a profile sets for the whole process is set before each trial.
 """
 

@@ -38,6 +38,6 @@ async def choose_settings(parts: Parts, plan: Plan, *, only_check: bool) -> Plan
 
 
 def _rows(parts: Parts, data: str) -> Mapping[str, int]:
-    """How many samples the newest reading of a data set has, by split; nothing where it has not been read."""
+    """How many samples the newest reading of a dataset has, by split; nothing where it has not been read."""
     readings = [dataset for dataset in cached_datasets(parts.home.data) if dataset.name == data]
     return max(readings, key=lambda dataset: dataset.create_time).rows if readings else {}

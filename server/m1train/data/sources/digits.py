@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits as a data set: real, small, and inside an installed package.
+"""scikit-learn's handwritten digits as a dataset: real, small, and inside an installed package.
 
 1,797 images of 8 x 8 in 17 greys (a part of UCI's optdigits), drawn up to RGB of the size that is asked for.
 Every fifth image of each class is a test image.
