@@ -23,7 +23,7 @@ from m1 import typed
 from m1.durable import read_regular, replace_file
 from m1.journal import Finding, Findings
 from m1.power import power_source
-from m1.profile import Chosen, Profile, Source
+from m1.profile import Chosen, Profile
 
 from m1d.jobs.job import Job
 from m1d.machine.topology import Topology, default_threads
@@ -108,22 +108,18 @@ class Profiles:
         tuned = self._read(path)
         if tuned is None:
             aside = _set_aside(path)
-            return self._chosen(untuned, [f'"{aside}" could not be read'] if aside.exists() else [])
+            return Chosen(untuned, "default", [f'"{aside}" could not be read'] if aside.exists() else [])
         if tuned.conditions.get("machine") != self._machine:
             was = tuned.conditions.get("machine", "unknown")
-            return self._chosen(untuned, [f"the machine was {was}, is {self._machine}"])
+            return Chosen(untuned, "default", [f"the machine was {was}, is {self._machine}"])
         if device not in {"", tuned.profile.device}:
-            return self._chosen(untuned, [])
+            return Chosen(untuned, "default", [])
         now = self._conditions()
         changed = [
             f"{k} was {was}, is {now[k]}" for k, was in sorted(tuned.conditions.items()) if now.get(k, was) != was
         ]
         profile = self.following_the_processor(replace(tuned.profile, origin=tuned.words))
-        return self._chosen(profile, changed, "tuned")
-
-    def _chosen(self, profile: Profile, stale: Sequence[str], source: Source = "default") -> Chosen:
-        again = f"; tune again: {'; '.join(stale)}" if stale else ""
-        return Chosen(replace(profile, origin=profile.origin + again), source, stale)
+        return Chosen(profile, "tuned", changed)
 
     def _read(self, path: Path) -> Tuned | None:
         try:

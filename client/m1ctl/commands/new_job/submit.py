@@ -138,4 +138,4 @@ def tell_profile(spec: job_pb2.JobSpec) -> None:
     if profile.source == job_pb2.PROFILE_SOURCE_TUNED or profile.stale:
         tell(f"profile: {profile.origin}")
     if profile.stale:
-        tell(f"refresh the profile with m1ctl tune {spec.recipe}")
+        tell(f"refresh the profile with m1ctl tune {spec.recipe}: {'; '.join(profile.stale)}")
