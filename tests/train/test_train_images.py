@@ -321,7 +321,7 @@ def test_what_lies_among_the_pictures_and_is_none_is_passed_over_and_said(
     dataset = read(root, packed(own_images, form))
     assert dataset.content_sha256 == expected
     (note,) = dataset.manifest.notes
-    assert note.startswith("9 files that are no pictures were passed over (the first is ")
+    assert note.startswith("9 files that are not pictures were skipped (the first is ")
 
 
 @pytest.mark.parametrize("form", ["folder", "tar", "zip"])

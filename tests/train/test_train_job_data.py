@@ -25,7 +25,7 @@ def test_a_job_says_how_its_data_were_read_and_its_log_warns_of_nothing(
     told = [(r.severity, r.message) for r in records if isinstance(r, Notice)]
     assert ("info", "the data are read as images of 32 px (squeeze) and a label for each") in told
     assert ("info", 'the folder "Validation" is taken as the validation split') in told
-    assert ("info", '1 file that is no picture was passed over ("README.md")') in told
+    assert ("info", '1 file that is not a picture was skipped ("README.md")') in told
     assert ("warning", "1 image is in more than one class") in told
     assert not any("held out" in message or "set apart" in message for _, message in told)
     log = (job.directory / "log").read_text()

@@ -53,7 +53,7 @@ def test_a_folder_is_read_recursively_in_order_and_litter_is_passed_over(root: P
     dataset = read(root, folder, needs=TEXT)
     assert whole(dataset).decode() == "first" * 8 + "second" * 8 + "third" * 8
     assert dataset.manifest.rows == {"train": 3, "test": 1}
-    assert list(dataset.manifest.notes) == ["1 file that is no text was passed over"]
+    assert list(dataset.manifest.notes) == ["1 file that is not a text was skipped"]
 
 
 def test_a_folder_with_splits_keeps_them(root: Path, tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ class Remarks:
         found = notes_on_cloud(self._in_cloud)
         found += [f'two spellings of "{label}" (composed and decomposed) are one class' for label in self._spelt_twice]
         if self._no_pictures:
-            words = "file that is no picture was passed over", "files that are no pictures were passed over"
+            words = "file that is not a picture was skipped", "files that are not pictures were skipped"
             first = "" if self._no_pictures == 1 else "the first is "
             found.append(f'{counted(self._no_pictures, *words)} ({first}"{shown(self._first)}")')
         return found

@@ -139,7 +139,7 @@ def _listed(folder: Path) -> tuple[list[Document], list[str]]:
         others += len(wanted) - len(texts)
     notes = notes_on_cloud(in_cloud)
     if others:
-        words = "file that is no text was passed over", "files that are no texts were passed over"
+        words = "file that is not a text was skipped", "files that are not texts were skipped"
         notes.append(counted(others, *words))
     tops = {path: os.path.relpath(path, folder).split(os.sep)[0] for path in sorted(paths, key=_parts)}
     named = sorted({top for top in tops.values() if split_of(top) and (folder / top).is_dir()})
