@@ -6,6 +6,7 @@ import logging
 import random
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -24,10 +25,12 @@ ASKED = [
     reflection_pb2.ServerReflectionRequest(
         file_containing_extension=reflection_pb2.ExtensionRequest(containing_type=JOB, extension_number=3)
     ),
-    job_pb2.ListJobsRequest(states=[3], page_size=7, page_token="jobs:12"),
+    job_pb2.ListJobsRequest(states=["JOB_STATE_RUNNING"], page_size=7, page_token="jobs:12"),
     job_pb2.ReadJobLogRequest(job="j1", offset=300, tail_lines=7),
     metric_pb2.GetMetricSeriesRequest(job="j1", name="train/loss", max_points=300),
-    event_pb2.WatchRequest(from_revision=300, job="j1", kinds=[1, 2], stats_interval_s=1.0),
+    event_pb2.WatchRequest(
+        from_revision=300, job="j1", kinds=["EVENT_KIND_STATE", "EVENT_KIND_PROGRESS"], stats_interval_s=1.0
+    ),
 ]
 # These change something, or start a process.
 LEFT_OUT = {"Shutdown", "SubmitJob", "PrepareDataset", "DeleteDataset", "UseModel", "GetRecipe"}
@@ -66,13 +69,13 @@ def call(channel: grpc.Channel, path: str, takes_stream: bool, gives_stream: boo
         if takes_stream:
             list(channel.stream_stream(path)(iter([raw, raw]), timeout=PATIENCE_S))  # type: ignore[arg-type]
         elif gives_stream:
-            answers = channel.unary_stream(path)(raw, timeout=PATIENCE_S)  # type: ignore[arg-type]
+            answers: Any = channel.unary_stream(path)(raw, timeout=PATIENCE_S)  # type: ignore[arg-type]
             next(answers, None)
             answers.cancel()
         else:
             channel.unary_unary(path)(raw, timeout=PATIENCE_S)  # type: ignore[arg-type]
     except grpc.RpcError as error:
-        return error.code().name  # type: ignore[attr-defined]  # it is a call, too
+        return str(error.code().name)
     return "OK"
 
 

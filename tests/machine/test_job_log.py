@@ -89,7 +89,7 @@ def test_what_came_while_the_log_was_copied_is_kept_and_what_was_too_much_is_sai
         with open(log, "a") as file:
             file.write(late)
 
-    monkeypatch.setattr(job_log.os, "rename", rename_and_print)
+    monkeypatch.setattr("m1.job_log.os.rename", rename_and_print)
     late = "just in time\n"
     printed(log, lines(0, 200))
     assert log.read_text() == ""

@@ -3,6 +3,7 @@
 import shutil
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import pytest
 from m1.columns import IMAGES_OF_32, normalised
@@ -67,7 +68,7 @@ def test_a_thread_that_a_recipe_has_left_keeps_no_machine(tmp_path: Path, images
 
 @pytest.mark.parametrize("settings", [{}, {"batch_size": 100, "epochs": 2}])
 def test_a_job_that_begins_where_it_would_end_is_refused_before_it_trains(
-    tmp_path: Path, images: Path, data_root: Path, undisturbed: Job, settings: dict[str, int]
+    tmp_path: Path, images: Path, data_root: Path, undisturbed: Job, settings: dict[str, Any]
 ) -> None:
     job = Job.new(tmp_path / "job", str(images), data_root, **settings)
     shutil.copytree(checkpoints_path(undisturbed.directory), checkpoints_path(job.directory))
