@@ -28,12 +28,15 @@ def test_a_program_runs_as_it_is_and_its_exit_status_is_the_jobs_end(bare: Runni
         tmp_path,
         "print(os.getcwd(), sys.argv[1:], os.environ['COLOUR'], sys.stdin.read())\nprint('b', file=sys.stderr)",
     )
-    done = bare.m1ctl("run", "--cwd", str(tmp_path), "--env", "COLOUR=red", "--", *command, "--lr", "0.1", "-o", "x")
+    arguments = ["--cwd", str(tmp_path), "--env", "COLOUR=red", "--env", "OMP_NUM_THREADS", "--", *command]
+    done = bare.m1ctl("run", *arguments, "--lr", "0.1", "-o", "x")
     assert done.returncode == 0, done.stderr
     job = ended(bare, bare.client.get(done.stdout.split()[0]))
     assert (job.state, job.name, job.kind) == (SUCCEEDED, "program-1", job_pb2.JOB_KIND_PROGRAM)
     assert log_of(bare, job).splitlines() == [f"{tmp_path} ['--lr', '0.1', '-o', 'x'] red ", "b"]
-    assert dict(job.spec.program.environment) == {"COLOUR": "", "PATH": ""}, "values may be secrets"
+    assert dict(job.spec.program.environment) == {"COLOUR": "", "OMP_NUM_THREADS": "", "PATH": ""}, (
+        "values may be secrets"
+    )
 
 
 def test_a_program_that_fails_is_a_job_that_failed_and_is_not_tried_again_by_itself(
@@ -263,6 +266,8 @@ def test_what_could_not_run_is_refused_and_stored_nowhere(bare: RunningDaemon, t
     assert not list(bare.client.list_jobs())
     assert bare.m1ctl("run", "--", "nosuchprogram").returncode == 3
     assert bare.m1ctl("run").returncode == 2
+    nothing = bare.m1ctl("run", "--env", "NOT_SET_HERE", "--", "true")
+    assert (nothing.returncode, "write --env NOT_SET_HERE=VALUE" in nothing.stderr) == (2, True)
 
 
 @pytest.mark.parametrize(

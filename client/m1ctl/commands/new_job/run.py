@@ -6,14 +6,18 @@ import os
 from typing import Annotated
 
 import typer
+from m1.errors import M1Error, Reason
 
 from m1ctl.commands.options import Output
 from m1ctl.commands.parsing import parse_pairs
 from m1ctl.output import Format, put, put_json, put_json_line
 from m1ctl.session import check_not_empty, session_of
 
-# Of the shell in which it was typed, so that its python is the job's: a service's PATH is short.
-_OF_THE_SHELL = ("PATH", "VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_DEFAULT_ENV")
+# Of the shell in which it was typed, so that its python is the job's, and finds what it found there.
+_OF_THE_SHELL = (
+    *("PATH", "VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_DEFAULT_ENV", "PYTHONPATH"),
+    *("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES"),
+)
 
 
 def run(
@@ -33,7 +37,9 @@ def run(
     ] = None,
     env: Annotated[
         list[str] | None,
-        typer.Option("--env", metavar="NAME=VALUE", help="Set an environment variable. Repeatable."),
+        typer.Option(
+            "--env", metavar="NAME[=VALUE]", help="Set an environment variable, or pass this shell's on. Repeatable."
+        ),
     ] = None,
     priority: Annotated[int, typer.Option(help="Higher runs first; from -1000 to 1000.")] = 0,
     retries: Annotated[
@@ -49,9 +55,9 @@ def run(
     """Queue a program as it is, and print the job's id and name.
 
     It runs when its turn comes, in a session of its own: what it prints is the job's log, and its exit status decides
-    whether the job succeeded. It sees PATH and the virtual environment of this shell, what the daemon passes on, and
-    what --env sets. It can be held and cancelled; with m1job (see docs/programs.md) it can also be paused, and reports
-    metrics and checkpoints.
+    whether the job succeeded. It sees PATH and the virtual environment of this shell, what the daemon passes on (see
+    m1ctl daemon status), and what --env says. It can be held and cancelled; with m1job (see docs/programs.md) it can
+    also be paused, and reports metrics and checkpoints.
     """
     from m1.v1 import job_pb2
 
@@ -63,7 +69,7 @@ def run(
         job = client.run(
             command,
             directory=os.path.abspath(os.path.expanduser(cwd or ".")),
-            environment={**environment, **parse_pairs("--env", env or ())},
+            environment={**environment, **_variables(env or [])},
             name=name or "",
             priority=priority,
             retries=retries,
@@ -81,3 +87,18 @@ def run(
 
         code = follow_to_the_end(client, job, output)
     raise typer.Exit(code)
+
+
+def _variables(given: list[str]) -> dict[str, str]:
+    """Return NAME=VALUE texts as a dictionary; a NAME alone has this shell's value.
+
+    Raises:
+        M1Error: INVALID_ARGUMENT.
+    """
+    alone = [text for text in given if "=" not in text]
+    for name in alone:
+        if name not in os.environ:
+            message = f"--env {name} has no value, and this shell has no such variable"
+            raise M1Error(Reason.INVALID_ARGUMENT, message, f"write --env {name}=VALUE", field="--env", value=name)
+    named = parse_pairs("--env", [text for text in given if "=" in text])
+    return {name: os.environ[name] for name in alone} | named
