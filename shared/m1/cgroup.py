@@ -8,9 +8,13 @@ and cgroup-v1/memory in the kernel's tree.
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from m1.readings import optional
 
 _ROOT = Path("/")
 # Version 1 says "no limit" by the largest multiple of a page below 2^63.
@@ -83,6 +87,13 @@ def quota_cores(root: Path = _ROOT) -> float | None:
         if len(words) == 2 and words[0] != "max":
             quotas.append(int(words[0]) / int(words[1]))
     return min(quotas, default=None)
+
+
+def usable_cores(root: Path = _ROOT) -> int:
+    """Count the cores that this process may keep busy: those that it may run on, and no more than a quota allows."""
+    mine = optional(lambda: len(os.sched_getaffinity(0))) if sys.platform == "linux" else os.cpu_count()
+    quota = quota_cores(root)
+    return max(1, min(mine or 1, int(quota) if quota is not None else mine or 1))
 
 
 def oom_kills(root: Path = _ROOT) -> int | None:

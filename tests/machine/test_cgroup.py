@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from m1.cgroup import MemoryLimit, memory_limit, oom_kills, quota_cores
+from m1.cgroup import MemoryLimit, memory_limit, oom_kills, quota_cores, usable_cores
 from m1d.machine.stats import StatsSampler
 from m1d.machine.topology import linux_topology
 
@@ -101,6 +101,7 @@ def test_a_quota_of_version_1_counts_as_well(tmp_path: Path) -> None:
     write(cpu / "outer/cpu.cfs_quota_us", 150_000)
     write(cpu / "outer/cpu.cfs_period_us", 100_000)
     assert quota_cores(tmp_path) == 1.5
+    assert usable_cores(tmp_path) == 1
 
 
 def test_a_kill_by_the_machine_or_by_a_group_is_counted(tmp_path: Path) -> None:

@@ -195,7 +195,8 @@ def end_of(job: job_pb2.Job, output: Format = Format.text) -> ExitCode:
         error = M1Error(Reason.JOB_FAILED, f"job {job_title(job)} failed: {message}", job.error.hint)
         tell_error(error, output)
         return error.exit_code
-    how = "starts it over" if measures(job) else "continues from its newest checkpoint"
+    saves_nothing = measures(job) or (job.kind == job_pb2.JOB_KIND_PROGRAM and not job.can_yield)
+    how = "starts it over" if saves_nothing else "continues from its newest checkpoint"
     error = M1Error(Reason.JOB_CANCELLED, f"job {job_title(job)} was cancelled", f"m1ctl retry {job.id} {how}")
     tell_error(error, output)
     return error.exit_code

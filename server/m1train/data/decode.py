@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+from m1.cgroup import usable_cores
 from m1.columns import Need
 from m1.errors import M1Error, Reason
 from m1.file_kinds import kind_of_bytes
@@ -32,6 +33,7 @@ MAX_IMAGE_BYTES = 64 << 20
 DECODED_BYTES = 256 << 20
 # What may be read ahead: files that are not decoded yet, and pixels that are not written yet.
 _AHEAD_BYTES = 64 << 20
+_MOST_THREADS = 8
 _CHUNK, _CHUNK_BYTES = 64, 4 << 20
 # A PNG's colour profile and texts are unpacked whole; printers' profiles have a few MB, and Pillow's own bound is 1.
 _MAX_PNG_TEXT_BYTES = 16 << 20
@@ -199,7 +201,7 @@ def decoded(files: Iterable[ImageFile], fit: Fit = SQUEEZED_TO_32) -> Iterator[S
 
     Some are read ahead, as many as the bounds of bytes allow.
     """
-    threads = min(8, os.cpu_count() or 1)
+    threads = min(_MOST_THREADS, usable_cores())
     budget = Budget(DECODED_BYTES)
     ahead: deque[tuple[int, Future[list[Sample]]]] = deque()
     in_flight = 0
