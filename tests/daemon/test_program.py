@@ -6,6 +6,10 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -295,3 +299,56 @@ def test_scripts_read_a_program_as_json(bare: RunningDaemon, tmp_path: Path) -> 
     assert "true" in bare.m1ctl("list").stdout
     page = bare.m1ctl("show", job["id"]).stdout
     assert re.search(rf"program +true\ndirectory +{tmp_path}", page), page
+
+
+@pytest.fixture
+def small_disk() -> Iterator[Path]:
+    """A real disk of 24 MiB, under a name that is short enough for a socket."""
+    path = Path(tempfile.mkdtemp(prefix="m1-", dir="/tmp"))
+    mount = ["mount", "-t", "tmpfs", "-o", "size=24m,mode=0700", "tmpfs", str(path)]
+    if os.geteuid() or sys.platform != "linux" or subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("only root can mount a small disk")
+    yield path
+    subprocess.run(["umount", "--lazy", str(path)], check=True)
+    path.rmdir()
+
+
+def test_a_program_that_fills_the_disk_of_the_home_ends_no_daemon_and_loses_no_end(
+    small_disk: Path, tmp_path: Path
+) -> None:
+    """It fills the disk, prints, and saves; then there is space again."""
+    bare = RunningDaemon(small_disk / "h")
+    fills = (
+        "import m1job\nrun = m1job.attach()\nrun.plan(2)\n"
+        "with open(sys.argv[1], 'wb') as file:\n"
+        "    try:\n"
+        "        while True: file.write(bytes(2**16)); file.flush()\n"
+        "    except OSError: pass\n"
+        "for _ in range(2000): print('x' * 1000)\n"
+        "assert run.save(1, lambda d: (d / 'x').write_bytes(bytes(2**20))) is None\n"
+        "os.remove(sys.argv[1])\n"
+        "assert run.save(2, lambda d: (d / 'x').write_bytes(bytes(2**20)))\n"
+        "print('saved')"
+    )
+    try:
+        bare.start()
+        job = bare.client.run([*script(tmp_path, fills), str(small_disk / "fill")], directory=str(tmp_path))
+        done = ended(bare, job)
+        assert done.state == SUCCEEDED, log_of(bare, done)
+        assert [checkpoint.step for checkpoint in bare.client.list_checkpoints(job.id)] == [2]
+        log = log_of(bare, done)
+        assert log.endswith("saved\n")
+        assert "bytes of the output are missing here" in log
+        assert any("disk is full" in message for message in notices(bare, done))
+        assert ended(bare, bare.client.run(["true"], directory=str(tmp_path))).state == SUCCEEDED
+    finally:
+        bare.end()
+
+
+def test_a_program_that_prints_a_gigabyte_leaves_a_small_log(bare: RunningDaemon, tmp_path: Path) -> None:
+    prints = "line = b'x' * 1023 + b'\\n'\nfor _ in range(2**16): os.write(1, line * 16)\nprint('the end')"
+    done = ended(bare, bare.client.run(script(tmp_path, prints)))
+    assert done.state == SUCCEEDED
+    directory = bare.home / "jobs" / done.id
+    assert sum(path.stat().st_size for path in directory.glob("log*")) < 20 * 2**20
+    assert log_of(bare, done).endswith("the end\n")
