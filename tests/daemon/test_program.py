@@ -307,6 +307,7 @@ def small_disk() -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(prefix="m1-", dir="/tmp"))
     mount = ["mount", "-t", "tmpfs", "-o", "size=24m,mode=0700", "tmpfs", str(path)]
     if os.geteuid() or sys.platform != "linux" or subprocess.run(mount, check=False, capture_output=True).returncode:
+        path.rmdir()
         pytest.skip("only root can mount a small disk")
     yield path
     subprocess.run(["umount", "--lazy", str(path)], check=True)
