@@ -91,9 +91,13 @@ def quota_cores(root: Path = _ROOT) -> float | None:
 
 def usable_cores(root: Path = _ROOT) -> int:
     """Count the cores that this process may keep busy: those that it may run on, and no more than a quota allows."""
-    mine = optional(lambda: len(os.sched_getaffinity(0))) if sys.platform == "linux" else os.cpu_count()
+    if sys.platform == "linux":
+        mine = optional(lambda: set(os.sched_getaffinity(0))) or {0}
+        cores = len(mine)
+    else:
+        cores = os.cpu_count() or 1
     quota = quota_cores(root)
-    return max(1, min(mine or 1, int(quota) if quota is not None else mine or 1))
+    return cores if quota is None else max(1, min(cores, int(quota)))
 
 
 def oom_kills(root: Path = _ROOT) -> int | None:

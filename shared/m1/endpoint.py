@@ -64,7 +64,9 @@ def listener_pid(home: Home) -> int | None:
             knock.connect(os.fspath(home.socket))
             if sys.platform == "darwin":
                 # <sys/un.h>: SOL_LOCAL, LOCAL_PEERPID.
-                return knock.getsockopt(0, 2)
-            return int(struct.unpack("3i", knock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0])
+                pid = knock.getsockopt(0, 2)
+            else:
+                (pid, _, _) = struct.unpack("3i", knock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+            return int(pid)
         except OSError:
             return None

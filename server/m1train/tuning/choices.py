@@ -57,7 +57,9 @@ class Choice:
 
 def read_machine(profile: Profile) -> Machine:
     """This machine. The default profile's threads are the fastest cores that are to be had."""
-    logical = len(os.sched_getaffinity(0)) if sys.platform == "linux" else psutil.cpu_count() or 1
+    logical = psutil.cpu_count() or 1
+    if sys.platform == "linux":
+        logical = len(os.sched_getaffinity(0))
     cores: int | None = optional(lambda: psutil.cpu_count(logical=False))
     physical = min(logical, cores or logical)
     counts = {logical, physical, max(1, profile.threads // 2)}
