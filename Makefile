@@ -54,7 +54,7 @@ lint: $(VENV)/.for-test $(PROTO_VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/mypy --platform darwin
+	$(BIN)/mypy --platform darwin --cache-dir .mypy_cache/darwin
 	$(BIN)/mypy --exclude '^tests/(train|fixtures)/' tests
 	$(BIN)/mypy tests/train
 	$(BIN)/buf lint proto
