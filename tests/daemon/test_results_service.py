@@ -275,7 +275,10 @@ def test_a_process_that_is_killed_is_told_of(finished: RunningDaemon, picture: P
         list(call)
 
 
-def test_the_results_of_many_classes_leave_the_jobs_message_small(held_daemon: RunningDaemon) -> None:
+def test_the_results_of_many_classes_leave_the_jobs_message_small(
+    held_daemon: RunningDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "RECORD_BYTES", journal.MAX_PAYLOAD_BYTES)  # as 0.1.0 wrote
     job = held_daemon.client.get("holder")
     before = job.ByteSize()
     directory = Home(held_daemon.home).job(job.id)

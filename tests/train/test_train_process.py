@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from m1.errors import Reason
-from m1.jobdir import LOCK_FD, Want, checkpoints_path, lock_path, read_spec, write_spec
+from m1.jobdir import LOCK_FD, Want, checkpoints_path, data_version_path, lock_path, read_spec, write_spec
 from m1.journal import Approximate, CheckpointWritten, Exited, Metrics, Notice, journal_path
 from training_process import Job, assert_same, ended, exited, is_a, trained
 
@@ -161,6 +161,7 @@ def test_a_checkpoint_of_other_classes_is_refused(job: Job, own_images: Path) ->
     spec = read_spec(job.directory)
     # As of another job: one of its own would go on with the version of the data that it began with.
     write_spec(job.directory, type(spec)(**{**vars(spec), "job_id": "j2", "data": str(own_images)}))
+    data_version_path(job.directory).unlink()
     job.want(Want.RUN)
     end = exited(job.run())
     assert end.code == Reason.BAD_CHECKPOINT
