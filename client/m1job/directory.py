@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import struct
+import threading
 import time
 import zlib
 
@@ -68,16 +69,29 @@ class Journal:
             OSError: it cannot be opened.
         """
         self._path = os.path.join(directory, f"journal-{attempt}")
+        self._owed: list[bytes] = []
+        self._open()
+
+    def _open(self) -> None:
         self._fd = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
         self._end = 0
-        self._owed: list[bytes] = []
+        self._pid = os.getpid()
+        self._lock = threading.RLock()  # a program may save in a thread, and say something when a signal comes
 
     def append(self, kind: str, record: dict[str, Any], owed: bool = True) -> None:
         """Append a record; `owed`: one that cannot be written now is written later."""
         payload = json.dumps({"kind": kind, "time": time.time(), "record": record}).encode()
         if len(payload) > _LONGEST_RECORD:
             raise ValueError(f"a record of {len(payload)} bytes, and at most {_LONGEST_RECORD} are read")
-        self._owed.append(_HEADER.pack(len(payload), zlib.crc32(payload)) + payload)
+        if os.getpid() != self._pid:
+            # A forked child: a lock keeps out nobody who shares the descriptor. What its parent owes is the parent's.
+            self._owed = []
+            self._open()
+        with self._lock:
+            self._append(_HEADER.pack(len(payload), zlib.crc32(payload)) + payload, owed)
+
+    def _append(self, frame: bytes, owed: bool) -> None:
+        self._owed.append(frame)
         try:
             while self._owed:
                 self._write(self._owed[0])

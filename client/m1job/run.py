@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 # Metrics: this many at once, and from then on this many a second; of what comes faster the last is kept.
 _BURST, _RATE = 1000.0, 20.0
+_LAST_STEP = 2**32 - 1
 
 
 def attach(every_s: float = 300.0, keep: int = 3) -> Run:
@@ -62,6 +63,8 @@ class Run:
         self._failed_step: int | None = None
         self._credit, self._credited_at = _BURST, time.monotonic()
         self._waiting: dict[str, float] = {}
+        self._waiting_step = 0
+        self._counting = False
         self._pid = os.getpid()
         if job:
             job.desired.look()
@@ -98,11 +101,26 @@ class Run:
             total: The number of the last step.
             start: How many are done; by default the step of the checkpoint that `resume` gave.
         """
-        first = self.resumed_step if start is None else start
-        self.plan(total, first)
-        while self.step < total and not self._ends_here():
-            self.step += 1
-            yield self.step
+        if self._leaving:
+            return  # a loop before this one has said so
+        total, done = _whole("total", total), self.resumed_step if start is None else _whole("start", start)
+        self.plan(total, done)
+        self._counting = True
+        try:
+            while done < total and not self._ends_here():
+                done += 1
+                self.step = done
+                yield done
+        except GeneratorExit:
+            # The program breaks its loop. When the machine is wanted, that is why: else it would count as done.
+            self._leaving = self.wants_machine
+            raise
+        finally:
+            self._counting = False
+            if os.getpid() == self._pid:  # else a forked child goes, whose copy of the loop this is
+                self._end_loop()
+
+    def _end_loop(self) -> None:
         self._flush()
         if self.left_early and self._job:
             if self._saved_step != self.step:
@@ -113,9 +131,8 @@ class Run:
 
     def plan(self, total: int, start: int = 0) -> None:
         """Say how many steps there will be, in a loop of one's own that asks `wants_machine` and then `leave`s."""
-        if total < 0 or start < 0:
-            raise ValueError(f"total={total}, start={start}: steps are counted from 0")
-        self.step, self._total = start, total
+        self.step, self._total = _whole("start", start), _whole("total", total)
+        self._pid = os.getpid()
         if not self._job:
             return
         from m1job import checkpoints
@@ -123,7 +140,7 @@ class Run:
         # Not when it is attached: so may be a process that loads data, while this one saves.
         checkpoints.remove_temporary(self._job.root)
         self._catch_sigterm()
-        self._job.journal.append("plan", {"step": start, "epoch": 0, "total_steps": total, "total_epochs": 0})
+        self._job.journal.append("plan", {"step": self.step, "epoch": 0, "total_steps": self._total, "total_epochs": 0})
         self._job.journal.append("joined", {})
 
     @property
@@ -141,10 +158,10 @@ class Run:
 
     def leave(self, step: int) -> None:
         """Say, in a loop of one's own, that it ends after this step because the machine is wanted."""
-        self.step, self._leaving = step, True
+        self.step, self._leaving = _whole("step", step), True
         self._flush()
         if self._job:
-            self._job.journal.append("leaving", {"step": step})
+            self._job.journal.append("leaving", {"step": self.step})
 
     def _ends_here(self) -> bool:
         """Whether the loop ends after the step that has just been done."""
@@ -163,17 +180,16 @@ class Run:
         what comes faster, the last.
 
         Raises:
-            TypeError: a value is no number.
+            TypeError, ValueError: a value is no number, or the step is none.
         """
-        self.step = step
+        self._waiting_step = self._at(step)
         if not self._job:
             return
-        for key, value in {**(values or {}), **more}.items():
-            self._waiting[key if "/" in key else "train/" + key] = _number(key, value)
+        self._waiting.update(_metrics({**(values or {}), **more}, "train/"))
         now = time.monotonic()
         self._credit = min(_BURST, self._credit + (now - self._credited_at) * _RATE)
         self._credited_at = now
-        if self._credit >= 1 or step == self._total:
+        if self._credit >= 1 or self.step == self._total:
             self._credit -= 1
             self._flush()
 
@@ -182,13 +198,20 @@ class Run:
         if severity not in ("info", "warning", "error"):
             raise ValueError(f"severity={severity!r}: it is info, warning or error")
         if self._job:
-            self._job.journal.append("notice", {"severity": severity, "message": message})
+            self._job.journal.append("notice", {"severity": severity, "message": _text(str(message))})
+
+    def _at(self, step: int) -> int:
+        """Take note of a step that the program names; the loop of `steps` counts by itself, whatever that is."""
+        step = _whole("step", step)
+        if not self._counting:
+            self.step = step
+        return step
 
     def _flush(self) -> None:
         values, self._waiting = self._waiting, {}
         if values and self._job:
             of_step = all(key.startswith("train/") for key in values)
-            record = {"step": self.step, "epoch": 0, "values": values, "of_step": of_step}
+            record = {"step": self._waiting_step, "epoch": 0, "values": values, "of_step": of_step}
             self._job.journal.append("metrics", record, owed=not of_step)
 
     # Checkpoints
@@ -216,12 +239,14 @@ class Run:
 
         Raises:
             Whatever `write` raises; ValueError if it wrote nothing, or what is no plain file.
+            TypeError, ValueError: a metric is no number, or the step is none.
         """
+        step = self._at(step)
         if not self._job:
             return None
         from m1job import checkpoints
 
-        self.step = step
+        measured = _metrics(metrics or {}, "")
         request, root = self._job.desired.checkpoint, self._job.root
         try:
             try:
@@ -233,7 +258,7 @@ class Run:
         except Exception as error:
             if not self._full(error):
                 raise
-            self._failed_step = step
+            self._failed_step = self.step
             self.notice(f"the checkpoint of step {step} could not be written: the disk is full", "error")
             return None
         self._saved_step, self._saved_at, self._served = step, time.monotonic(), request
@@ -243,13 +268,13 @@ class Run:
             "epoch": 0,
             "size_bytes": size,
             "weights_sha256": sha256,
-            "metrics": {key: _number(key, value) for key, value in (metrics or {}).items()},
+            "metrics": measured,
             "best": False,
             "request": request,
             "time": time.time(),
         }
         self._job.journal.append("checkpoint", record)
-        self._remove_all_but(self._keep)
+        self._remove_all_but(self._keep, written=step)
         return path
 
     def _full(self, error: BaseException) -> bool:
@@ -270,11 +295,14 @@ class Run:
         self._remove_all_but(1)
         return before > 1
 
-    def _remove_all_but(self, keep: int) -> None:
+    def _remove_all_but(self, keep: int, written: int | None = None) -> None:
+        """Remove all but the last steps' and the one that has just been written, whose step may be an earlier one."""
         from m1job import checkpoints
 
         assert self._job is not None
         for old in checkpoints.steps(self._job.root)[:-keep]:
+            if old == written:
+                continue
             self._job.journal.append("checkpoint_removed", {"step": old})
             checkpoints.remove(self._job.root, old)
 
@@ -302,8 +330,34 @@ class Run:
         os.kill(os.getpid(), number)
 
 
+def _metrics(values: Mapping[str, Any], group: str) -> dict[str, float]:
+    """Metrics as they are sent; those whose name has no group of its own get this one."""
+    for key in values:
+        if not isinstance(key, str):
+            raise TypeError(f"{key!r:.80} is not the name of a metric: a text is")
+    return {_text(key if "/" in key else group + key): _number(key, value) for key, value in values.items()}
+
+
 def _number(key: str, value: Any) -> float:
     try:
         return float(value.item() if hasattr(value, "item") else value)
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise TypeError(f"{key}={value!r:.80} is not a number") from error
+
+
+def _whole(name: str, value: Any) -> int:
+    """Give a step, or how many there are, as the int that a journal takes."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    try:
+        number = int(value.__index__())
+    except (AttributeError, TypeError) as error:
+        raise TypeError(f"{name}={value!r:.80} is not a whole number") from error
+    if not 0 <= number <= _LAST_STEP:
+        raise ValueError(f"{name}={number}: steps are counted from 0 to {_LAST_STEP}")
+    return number
+
+
+def _text(text: str) -> str:
+    """Give a text without what UTF-8 cannot hold, as a file's name may have it."""
+    return text.encode("utf-8", "replace").decode("utf-8")

@@ -8,6 +8,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import pytest
 from harness import RunningDaemon
 from m1.errors import M1Error
 from m1.jobdir import Desired, Want, checkpoint_path, write_desired
-from m1.journal import Joined, JournalWriter, Leaving, Metrics, Notice, Started, journal_path, read_journal
+from m1.journal import Joined, JournalWriter, Leaving, Metrics, Notice, Plan, Started, journal_path, read_journal
 from m1.paths import Home
 from m1.v1 import job_pb2
 from m1ctl.sdk.states import SUCCEEDED
@@ -272,6 +273,84 @@ def test_metrics_are_numbers_and_what_is_none_is_refused_by_name(directory: Path
     assert said.of_step is False
     with pytest.raises(TypeError, match="loss='much' is not a number"):
         run.log(2, loss="much")
+
+
+def test_what_a_program_logs_of_another_step_does_not_move_the_loop(directory: Path) -> None:
+    run, done = m1job.attach(every_s=0), []
+    for step in run.steps(3):
+        done.append(step)
+        run.log(step - 1, loss=step)  # counted from 0, as many do
+        assert run.wants_checkpoint
+        run.save(step - 1, lambda path: (path / "x").write_text("x"))
+        assert len(done) < 5
+    assert (done, run.step) == ([1, 2, 3], 3)
+    assert [record.step for record in records(directory) if isinstance(record, Metrics)] == [0, 1, 2]
+
+
+def test_what_the_journal_could_not_take_is_refused_where_it_is_said(directory: Path) -> None:
+    run = m1job.attach()
+    for step in (-1, 2**32, 0.5, "7", None):
+        with pytest.raises((TypeError, ValueError), match="step="):
+            run.log(step, loss=1)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"loss=1000.* is not a number"):
+        run.log(1, loss=10**400)
+    with pytest.raises(TypeError, match="3 is not the name of a metric"):
+        run.log(1, {3: 1.0})  # type: ignore[dict-item]
+    with pytest.raises(ValueError, match="total=-1: steps are counted from 0"):
+        run.plan(-1)
+    with pytest.raises(TypeError, match="loss='x' is not a number"):
+        run.save(1, lambda path: (path / "x").write_text("x"), {"loss": "x"})
+    assert not list(directory.glob("checkpoints/*")), "a checkpoint of which nobody would know"
+    run.log(2.0, {"a\udc80b": 1})  # type: ignore[arg-type]
+    run.notice("\udc80")
+    assert list(run.steps(1e1, start=9)) == [10]  # type: ignore[arg-type]
+    assert {type(record) for record in records(directory)} == {Started, Metrics, Notice, Plan, Joined}
+
+
+def test_a_loop_that_the_program_breaks_when_the_machine_is_wanted_has_not_ended(directory: Path) -> None:
+    run, done = m1job.attach(), []
+    for step in run.steps(9):
+        if step == 2:
+            break
+    assert not any(isinstance(record, Leaving) for record in records(directory)), "its own decision, nobody asked"
+    write_desired(directory, Desired(Want.YIELD))
+    for step in run.steps(9):
+        if run.wants_machine:
+            run.save(step, lambda path: (path / "x").write_text("x"))
+            break
+    assert run.left_early
+    assert records(directory)[-1] == Leaving(1)
+    done = list(run.steps(9)) + list(run.steps(20))
+    assert (done, records(directory)[-1]) == ([], Leaving(1)), "and none of its later loops begins"
+
+
+def test_an_earlier_step_than_the_last_one_is_kept_when_it_has_just_been_saved(directory: Path) -> None:
+    run = m1job.attach(keep=1)
+    for step in (5, 2):
+        path = run.save(step, lambda path: (path / "x").write_text("x"))
+        assert path is not None
+        assert path.is_dir()
+
+
+def test_threads_and_forked_children_write_whole_records(directory: Path) -> None:
+    run = m1job.attach()
+    run.notice("begins")
+
+    def says() -> None:
+        for _ in range(100):
+            run.notice("x" * 5000)
+
+    threads = [threading.Thread(target=says) for _ in range(2)]
+    child = os.fork()
+    if not child:
+        says()
+        os._exit(0)
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert os.waitpid(child, 0)[1] == 0
+    assert sum(isinstance(record, Notice) for record in records(directory)) == 301
 
 
 def test_a_record_that_somebody_was_killed_in_is_taken_back(directory: Path) -> None:
