@@ -267,11 +267,44 @@ def test_what_could_not_run_is_refused_and_stored_nowhere(bare: RunningDaemon, t
             bare.client.run(command, **options)  # type: ignore[arg-type]
         assert (refused.value.reason, refused.value.field) == (reason, field), what
         assert refused.value.hint, what
+    (tmp_path / "train.py").touch(mode=0o600)
+    (tmp_path / "tool").touch(mode=0o700)
+    ways = {
+        "./file": "chmod",
+        "train.py": "write python train.py",
+        "./train.py": "write python",
+        "tool": "write ./tool",
+    }
+    for name, way_out in ways.items():
+        with pytest.raises(M1Error) as refused:
+            bare.client.run([name], directory=tmp_path)
+        assert way_out in refused.value.hint, name
     assert not list(bare.client.list_jobs())
     assert bare.m1ctl("run", "--", "nosuchprogram").returncode == 3
     assert bare.m1ctl("run").returncode == 2
     nothing = bare.m1ctl("run", "--env", "NOT_SET_HERE", "--", "true")
     assert (nothing.returncode, "write --env NOT_SET_HERE=VALUE" in nothing.stderr) == (2, True)
+
+
+def test_a_script_may_give_paths_and_what_is_of_a_wrong_type_is_refused_by_name(
+    bare: RunningDaemon, tmp_path: Path
+) -> None:
+    job = bare.client.run([Path(sys.executable), "-c", "print('ran')"], directory=tmp_path)
+    assert ended(bare, job).state == SUCCEEDED
+    assert next(iter(job.spec.program.command)) == sys.executable
+    wrong: list[tuple[object, object, str]] = [
+        ("python train.py", {}, "a list of texts"),
+        (["sleep", 1], {}, "command takes text"),
+        (7, {}, "command"),
+        (["true"], {"TOKEN": 1}, '"TOKEN" cannot be sent: a variable takes text'),
+        (["true"], {"TOKEN": "secret\udc80"}, '"TOKEN" cannot be sent: a variable takes text'),
+        (["true"], ["TOKEN=secret"], "a dictionary"),
+    ]
+    for command, environment, problem in wrong:
+        with pytest.raises(M1Error, match=problem) as refused:
+            bare.client.run(command, environment=environment)  # type: ignore[arg-type]
+        assert refused.value.reason is Reason.INVALID_ARGUMENT
+        assert "secret" not in str(refused.value)
 
 
 @pytest.mark.parametrize(

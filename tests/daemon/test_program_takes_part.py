@@ -93,6 +93,10 @@ def test_a_checkpoint_that_is_asked_for_is_made_and_downloaded_with_its_folders(
     for reference, problem in ((str(target), "is not a checkpoint"), (checkpoint.id, "a program's own")):
         with pytest.raises(M1Error, match=problem):
             bare.client.submit("cifar", from_checkpoint=reference)
+    (tmp_path / "x.jpg").touch()
+    for asked in ([job.name], [job.name, "--checkpoint", checkpoint.id]):
+        answer = bare.m1ctl("predict", *asked, str(tmp_path / "x.jpg"))
+        assert (answer.returncode, "m1d does not know its model" in answer.stderr) == (2, True)
 
 
 def test_a_held_program_is_paused_too(bare: RunningDaemon, tmp_path: Path) -> None:
@@ -194,6 +198,17 @@ def test_a_shell_script_speaks_the_protocol(bare: RunningDaemon, tmp_path: Path)
     done = ended(bare, job)
     assert (done.state, done.progress.step) == (SUCCEEDED, saved + 1)
     assert (done.state, done.attempt) == (SUCCEEDED, 2)
+
+
+def test_a_record_of_a_program_that_no_journal_takes_is_what_its_job_says(bare: RunningDaemon, tmp_path: Path) -> None:
+    """Not "a training process", and not that it ended without a word."""
+    says = (
+        "from m1job.directory import Journal\n"
+        "Journal(os.environ['M1JOB_DIRECTORY'], 1).append('metrics', {'step': -1, 'epoch': 0, 'values': {}})"
+    )
+    done = ended(bare, bare.client.run(script(tmp_path, says)))
+    assert done.error.message == "its journal is damaged, so nothing is known of its end but exit status 0"
+    assert any("step: -1 is not" in message for message in notices(bare, done))
 
 
 # Without a daemon

@@ -6,7 +6,7 @@ protobuf itself says "Value out of range: 99999999999" and leaves the field to b
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from google.protobuf.descriptor import FieldDescriptor
@@ -153,6 +153,32 @@ def absolute_paths(settings: Mapping[str, str], declared: Callable[[], Iterable[
 def _is_relative(value: str) -> bool:
     looks_so = os.sep in value or value.startswith("~") or os.path.exists(value)
     return looks_so and not os.path.isabs(value)
+
+
+def build_program(
+    command: Sequence[str | os.PathLike[str]], directory: str | os.PathLike[str], environment: Mapping[str, str]
+) -> job_pb2.Program:
+    """Return a program as it is sent; a path may be given as one.
+
+    Raises:
+        M1Error: INVALID_ARGUMENT; of a variable only the name is said, for its value may be a secret.
+    """
+    if isinstance(command, (str, bytes)):
+        raise _refused("spec.program.command", command, 'command takes a list of texts: ["python", "train.py"]')
+    if not isinstance(environment, Mapping):
+        raise _refused("spec.program.environment", type(environment).__name__, "environment takes a dictionary")
+    for name, value in environment.items():
+        try:
+            job_pb2.Program(environment={name: value})
+        except _REFUSALS as error:
+            raise _refused("spec.program.environment", name, "a variable takes text in UTF-8") from error
+    typed = [_path_as_text(each) for each in command] if isinstance(command, Iterable) else command
+    where = _path_as_text(directory)
+    return build(job_pb2.Program, "spec.program.", command=typed, directory=where, environment=environment)
+
+
+def _path_as_text(value: object) -> object:
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 def _refused(field: str, value: object, way_out: str) -> M1Error:

@@ -181,4 +181,7 @@ def _error(job: Job, ending: Ending, newest_step: int) -> JobError:
     again = "goes on from its newest checkpoint" if newest_step else "begins again"
     hint = f"m1ctl logs {job.name} has its last words; m1ctl retry {job.name} {again}"
     how = ending.words or "unseen by this daemon"
+    if job.attempt.journal_damaged:
+        told = f"its journal is damaged, so nothing is known of its end but {how}"
+        return JobError(Reason.PROCESS_DIED.value, told, hint)
     return JobError(Reason.PROCESS_DIED.value, f"its training process ended without a word ({how})", hint)

@@ -42,8 +42,8 @@ def check_can_yield(job: Job, verb: str) -> None:
     if not job.can_yield:
         raise M1Error(
             Reason.WRONG_STATE,
-            f"cannot {verb} {job.id} ({job.name}): its program takes no part in it, and would have to begin again",
-            f"m1ctl pause --hold {job.name} stops it in place; with m1job it could leave at a checkpoint",
+            f"cannot {verb} {job.id} ({job.name}): its program takes no part in it, or has not come to its steps yet",
+            f"m1ctl pause --hold {job.name} stops it in place; with m1job it can leave at a checkpoint",
             field="job",
             value=job.id,
         )

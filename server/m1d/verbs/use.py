@@ -57,6 +57,8 @@ async def make_question(
         M1Error: what is wrong, with the field and the way out.
     """
     asked, answering = _answering(parts, job, checkpoint)
+    if asked.kind == "program":
+        raise _not_a_recipe(asked)
     if asked.spec.recipe_file is None:
         recipe = await parts.recipes.get(asked.spec.recipe)
         _check_use(recipe.name, recipe.uses, use, options, inputs)
@@ -69,6 +71,8 @@ async def make_question(
 def _answering(parts: Parts, reference: str, checkpoint: str) -> tuple[Job, Checkpoint]:
     if not checkpoint:
         job = find_job(parts, reference)
+        if job.kind == "program":
+            raise _not_a_recipe(job)
         return job, _chosen(parts, job)
     owner, found = find_checkpoint(parts, checkpoint)
     if reference and find_job(parts, reference).number != owner.number:
@@ -97,6 +101,12 @@ def _chosen(parts: Parts, job: Job) -> Checkpoint:
         hint = "it makes one once it trains"
     message = f"{job.id} ({job.name}) has no checkpoint that could answer"
     raise M1Error(Reason.WRONG_STATE, message, hint, field="job", value=job.id)
+
+
+def _not_a_recipe(job: Job) -> M1Error:
+    message = f"{job.id} ({job.name}) runs a program, and m1d does not know its model"
+    hint = "m1ctl download fetches a checkpoint of its own making; m1ctl run starts what can read it"
+    return M1Error(Reason.INVALID_ARGUMENT, message, hint, field="job", value=job.id)
 
 
 def _check_use(

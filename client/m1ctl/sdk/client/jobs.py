@@ -12,7 +12,7 @@ from m1.v1 import job_pb2
 
 from m1ctl.sdk.client.data import Data, OnProgress
 from m1ctl.sdk.connection import GIVE_UP_S, go_on
-from m1ctl.sdk.requests import asked_profile, build, build_settings, name_or_file
+from m1ctl.sdk.requests import asked_profile, build, build_program, build_settings, name_or_file
 
 SPEED_CHECK_S = 180.0
 """How long the daemon may measure this machine for settings that are chosen by its speed."""
@@ -97,9 +97,9 @@ class Jobs(Data):
 
     def run(
         self,
-        command: Sequence[str],
+        command: Sequence[str | os.PathLike[str]],
         *,
-        directory: str = "",
+        directory: str | os.PathLike[str] = "",
         environment: Mapping[str, str] | None = None,
         name: str = "",
         priority: int = 0,
@@ -119,13 +119,7 @@ class Jobs(Data):
             request_id: The same one twice is the same job; empty: a new one.
             validate_only: The answer holds the job as it would be, without an id.
         """
-        program = build(
-            job_pb2.Program,
-            "spec.program.",
-            command=command,
-            directory=directory or os.getcwd(),
-            environment=environment or {},
-        )
+        program = build_program(command, directory or os.getcwd(), environment or {})
         return self._ask(
             job_pb2.SubmitJobResponse,
             persistent=True,

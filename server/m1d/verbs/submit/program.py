@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
+from typing import NoReturn
 
 from m1.errors import M1Error, Reason, shortened
 from m1.limits import COMMAND_BYTES, ENVIRONMENT_BYTES
@@ -88,6 +89,9 @@ def _look(program: Program, path: str) -> None:
         )
     found = shutil.which(os.path.join(directory, name) if os.sep in name else name, path=path)
     if found is None:
+        beside = os.path.join(directory, name)
+        if os.path.isfile(beside):
+            _refuse_file(name, beside)
         where = f"in {directory}" if os.sep in name else "in its PATH"
         raise M1Error(
             Reason.PROGRAM_NOT_FOUND,
@@ -96,6 +100,21 @@ def _look(program: Program, path: str) -> None:
             field="spec.program.command",
             value=name,
         )
+
+
+def _refuse_file(name: str, path: str) -> NoReturn:
+    """Refuse a file that a shell would not run either; most are scripts that lack their interpreter."""
+    shown = shortened(name)
+    if os.access(path, os.X_OK):
+        problem, way_out = f'"{shown}" is not in its PATH', f"to run the one in the directory, write ./{shown}"
+    else:
+        problem, way_out = (
+            f'the file "{shown}" is not executable',
+            f"chmod +x {shown}, or name its interpreter before it",
+        )
+        if name.endswith(".py"):
+            way_out = f"write python {shown}"
+    raise M1Error(Reason.PROGRAM_NOT_FOUND, problem, way_out, field="spec.program.command", value=name)
 
 
 def _refused(where: str, value: str, message: str, way_out: str) -> M1Error:
