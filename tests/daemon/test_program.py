@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,7 @@ from harness import PATIENCE_S, RunningDaemon
 from m1.errors import M1Error, Reason
 from m1.v1 import job_pb2
 from m1ctl.sdk.states import FAILED, SUCCEEDED
+from m1d.processes.training import is_training
 from programs import check_gone, ended, log_of, notices, printed, script
 
 RUNNING, HELD, QUEUED = job_pb2.JOB_STATE_RUNNING, job_pb2.JOB_STATE_HELD, job_pb2.JOB_STATE_QUEUED
@@ -305,6 +307,31 @@ def test_a_script_may_give_paths_and_what_is_of_a_wrong_type_is_refused_by_name(
             bare.client.run(command, environment=environment)  # type: ignore[arg-type]
         assert refused.value.reason is Reason.INVALID_ARGUMENT
         assert "secret" not in str(refused.value)
+
+
+def test_what_has_a_dead_programs_number_after_a_reboot_is_let_live(bare: RunningDaemon, tmp_path: Path) -> None:
+    """The number of its keeper is by then that of somebody else's session."""
+    job = bare.client.run(script(tmp_path, WAITS), directory=str(tmp_path))
+    pid = int(printed(bare, job, r"here (\d+)")[1])
+    keeper = bare.client.get(job.id).pid
+    bare.kill()
+    dead = [psutil.Process(keeper), psutil.Process(pid)]
+    for process in dead:
+        process.kill()
+    while is_training(bare.home / "jobs" / job.id):
+        psutil.wait_procs(dead, timeout=0.05)
+    stranger = subprocess.Popen(["sleep", "600"], start_new_session=True, env={})
+    try:
+        with sqlite3.connect(bare.home / "m1d.sqlite") as database:
+            change = "UPDATE jobs SET body = replace(body, ?, ?)"
+            database.execute(change, (f'"pid": {keeper},', f'"pid": {stranger.pid},'))
+            assert f'"pid": {stranger.pid},' in database.execute("SELECT body FROM jobs").fetchone()[0]
+        bare.start()
+        printed(bare, job, r"(?s)here.*here")  # nobody saw it die, so it has begun again
+        assert stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.wait()
 
 
 @pytest.mark.parametrize(

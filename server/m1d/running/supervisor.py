@@ -78,6 +78,8 @@ class Supervisor:
         self._kill_at: float | None = None
         # The job whose current attempt this daemon started; 0 if it adopted it, or came too late.
         self._started_here = 0
+        # The job whose current attempt lived while this daemon did.
+        self._seen_living = 0
         self._oom_kills: int | None = None
         # What the training process was told last, by this daemon: the job, its attempt, and the wish.
         self._told: tuple[int, int, Desired] | None = None
@@ -209,6 +211,7 @@ class Supervisor:
                 reach("before.adopt")
                 adopted = job.attempt.process
                 _log.info("adopted %s (%s), process %s", job.id, job.name, adopted and adopted.pid)
+                self._seen_living = job.number
                 self.tell(job)
                 reach("after.adopt")
             else:
@@ -232,7 +235,7 @@ class Supervisor:
         with self._store.transaction() as tx:
             job = change_state(tx, replace(job, attempt=attempt), JobState.STARTING, "its turn", self._clock())
         self._kill_at = None
-        self._started_here = job.number
+        self._started_here = self._seen_living = job.number
         self._oom_kills = oom_kills()
         try:
             self._prepare_directory(directory, job)
@@ -380,7 +383,9 @@ class Supervisor:
     def _end_leftovers(self, job: Job) -> None:
         """Kill what a job's process has left running, and say so."""
         process = job.attempt.process
-        left = end_leftovers(str(self._home.job(job.id)), process.pid if process else NO_SESSION)
+        # After a reboot the session's number is somebody else's: that of a process which this daemon saw is not.
+        known = process is not None and self._seen_living == job.number
+        left = end_leftovers(str(self._home.job(job.id)), process.pid if process and known else NO_SESSION)
         if left:
             told = f"the job left processes running, which were killed: {', '.join(left)}"
             with self._store.transaction() as tx:
