@@ -214,20 +214,23 @@ def test_a_program_that_deletes_its_directory_and_closes_its_output_does_no_harm
     bare: RunningDaemon, tmp_path: Path
 ) -> None:
     (tmp_path / "own").mkdir()
-    command = script(
-        tmp_path, "os.rmdir(os.getcwd()); os.closerange(0, 100); time.sleep(0.3); open('/dev/null').read()"
-    )
-    assert ended(bare, bare.client.run(command, directory=str(tmp_path / "own"))).state == SUCCEEDED
+    os.mkfifo(tmp_path / "go")
+    command = script(tmp_path, "os.rmdir(os.getcwd()); os.closerange(0, 100); open(sys.argv[1]).read()")
+    job = bare.client.run([*command, str(tmp_path / "go")], directory=str(tmp_path / "own"))
+    (tmp_path / "go").write_text("go")  # it has closed its output when it opens the other end
+    assert ended(bare, job).state == SUCCEEDED
 
 
 def test_a_program_that_removes_its_jobs_directory_can_be_cancelled(bare: RunningDaemon, tmp_path: Path) -> None:
     command = script(
         tmp_path,
-        "import shutil\nprint('here', os.getpid(), flush=True); time.sleep(0.2)\n"
+        "import shutil\nprint('here', os.getpid(), flush=True); open('go').read()\n"
         "shutil.rmtree(os.environ['M1JOB_DIRECTORY']); open('gone', 'w').close(); signal.pause()",
     )
+    os.mkfifo(tmp_path / "go")
     job = bare.client.run(command, directory=str(tmp_path))
     pid = int(printed(bare, job, r"here (\d+)")[1])
+    (tmp_path / "go").write_text("go")
     while not (tmp_path / "gone").exists():
         psutil.wait_procs([psutil.Process(pid)], timeout=0.05)
     bare.client.cancel(job.id)

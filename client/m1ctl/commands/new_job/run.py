@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 from m1.errors import M1Error, Reason
 
+from m1ctl.commands.new_job.told import tell_job
 from m1ctl.commands.options import Output
 from m1ctl.commands.parsing import parse_pairs
-from m1ctl.output import Format, put, put_json, put_json_line
+from m1ctl.output import Format
 from m1ctl.session import check_not_empty, session_of
 
 # Of the shell in which it was typed, so that its python is the job's, and finds what it found there.
@@ -59,8 +60,6 @@ def run(
     m1ctl daemon status), and what --env says. It can be held and cancelled; with m1job (see docs/programs.md) it can
     also be paused, and reports metrics and checkpoints.
     """
-    from m1.v1 import job_pb2
-
     check_not_empty("--name", name, "omit it to get a generated name")
     check_not_empty("--cwd", cwd, "name a directory, or omit it for the current one")
     check_not_empty("--request-id", request_id, "omit it to get a generated one")
@@ -75,18 +74,7 @@ def run(
             retries=retries,
             request_id=request_id or "",
         )
-        if output is Format.text:
-            put(f"{job.id} {job.name}")
-        elif watch:
-            put_json_line(job_pb2.SubmitJobResponse(job=job))
-        else:
-            put_json(job_pb2.SubmitJobResponse(job=job))
-        if not watch:
-            return
-        from m1ctl.views.follow import follow_to_the_end
-
-        code = follow_to_the_end(client, job, output)
-    raise typer.Exit(code)
+        tell_job(client, job, output, watch=watch)
 
 
 def _variables(given: list[str]) -> dict[str, str]:

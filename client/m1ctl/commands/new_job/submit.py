@@ -8,9 +8,10 @@ import typer
 from m1.errors import M1Error, Reason
 from m1.profile import DECLARED
 
+from m1ctl.commands.new_job.told import tell_job
 from m1ctl.commands.options import Output
 from m1ctl.commands.parsing import checkpoint_source, data_source, parse_pairs, parse_profile
-from m1ctl.output import Format, put, put_json, put_json_line, tell
+from m1ctl.output import Format, tell
 from m1ctl.session import check_not_empty, session_of
 
 if TYPE_CHECKING:
@@ -78,8 +79,6 @@ def submit(
 
     The job is checked first, and data that is not in the cache yet is read before it is queued.
     """
-    from m1.v1 import job_pb2
-
     from m1ctl.sdk.requests import absolute_paths, recipe_named
     from m1ctl.views.dataset import PrepareView
 
@@ -116,18 +115,7 @@ def submit(
                 on_progress=view.show,
             )
         tell_profile(job.spec)
-        if output is Format.text:
-            put(f"{job.id} {job.name}")
-        elif watch:
-            put_json_line(job_pb2.SubmitJobResponse(job=job))
-        else:
-            put_json(job_pb2.SubmitJobResponse(job=job))
-        if not watch:
-            return
-        from m1ctl.views.follow import follow_to_the_end
-
-        code = follow_to_the_end(client, job, output)
-    raise typer.Exit(code)
+        tell_job(client, job, output, watch=watch)
 
 
 def tell_profile(spec: job_pb2.JobSpec) -> None:
